@@ -1,0 +1,209 @@
+//! The options as the rest of the program sees them: typed, checked, complete.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[state]`
+    pub state: State,
+    /// `[log]`
+    pub log: Log,
+    /// `[concurrency]`
+    pub concurrency: Concurrency,
+    /// `[source.<name>]`, by name.
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// Where progress is kept.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Directory of the database, the manifests and the lock.
+    pub dir: PathBuf,
+    /// How many days of objects stay rows before they are sealed into a manifest.
+    pub ledger_days: u32,
+}
+
+/// How the program speaks about itself on stderr.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `auto` (people on a terminal, else plain), `human` or `json`.
+    pub format: LogFormat,
+    /// A `tracing` filter directive, such as `info` or `trailsync=debug,warn`.
+    pub filter: String,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Colours on a terminal, plain text elsewhere.
+    Auto,
+    /// Text for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds for the whole process.
+#[derive(Debug, Clone)]
+pub struct Concurrency {
+    /// Objects in flight, all sources together.
+    pub objects: usize,
+    /// Passes under way, all sources together.
+    pub passes: usize,
+}
+
+/// One bucket (and prefix) of Account A, reached through one role, with one destination.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The table's name.
+    pub name: String,
+    /// Bucket of Account A.
+    pub bucket: String,
+    /// Region of the bucket.
+    pub region: String,
+    /// Account A: sent as `x-amz-expected-bucket-owner`.
+    pub bucket_owner: Option<String>,
+    /// What stands before `AWSLogs/`, without slashes at the ends; may be empty.
+    pub prefix: String,
+    /// `o-…` when listed in the configuration; else organizations are discovered.
+    pub organization: Option<String>,
+    /// Folder names of the kinds to mirror (`CloudTrail`, …).
+    pub kinds: Vec<String>,
+    /// Account ids, 12 digits; empty: discovered.
+    pub accounts: Vec<String>,
+    /// Regions; empty: discovered.
+    pub regions: Vec<String>,
+    /// Nothing that is dated before this is mirrored.
+    pub since: Option<Timestamp>,
+    /// Age at which the source's own lifecycle removes objects: then they are expected to go.
+    pub source_retention: Option<Duration>,
+    /// The role to assume; `None`: the bucket policy grants us directly.
+    pub role: Option<Role>,
+    /// The credentials that assume the role, or read the bucket where there is no role.
+    pub credentials: Credentials,
+    /// Where copies go.
+    pub destination: Destination,
+    /// When and how far back streams are listed.
+    pub poll: Poll,
+    /// Objects of this source in flight.
+    pub concurrency: usize,
+    /// How the services are reached.
+    pub endpoints: Endpoints,
+}
+
+/// The role in Account A.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// `arn:<partition>:iam::<account>:role/<path/name>`
+    pub arn: String,
+    /// As Account A defines it.
+    pub session_name: String,
+    /// As agreed with Account A.
+    pub external_id: Option<String>,
+    /// What is asked for, 900 s to 43,200 s; the server's `Expiration` is what counts.
+    pub duration: Duration,
+    /// `sts:SourceIdentity`
+    pub source_identity: Option<String>,
+    /// Session tags.
+    pub tags: BTreeMap<String, String>,
+    /// Narrow every session by an inline policy to what the configured work needs.
+    pub session_policy: bool,
+    /// Region of the STS endpoint; by default the bucket's.
+    pub sts_region: String,
+}
+
+/// Base credentials of a source.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// The SDK's default chain: environment, profiles, web identity, ECS, IMDS.
+    Default,
+    /// A profile of the shared configuration.
+    Profile(String),
+    /// An IAM user's key pair, each part in a file of its own.
+    Files {
+        /// File that holds the access key id.
+        access_key_id: PathBuf,
+        /// File that holds the secret access key.
+        secret_access_key: PathBuf,
+        /// File that holds a session token, where there is one.
+        session_token: Option<PathBuf>,
+    },
+    /// An IAM user's key pair in environment variables of these names.
+    Environment {
+        /// Variable that holds the access key id.
+        access_key_id: String,
+        /// Variable that holds the secret access key.
+        secret_access_key: String,
+        /// Variable that holds a session token, where there is one.
+        session_token: Option<String>,
+    },
+}
+
+/// A local tree.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Root of the tree.
+    pub path: PathBuf,
+    /// Permission bits of files.
+    pub file_mode: u32,
+    /// Permission bits of directories.
+    pub dir_mode: u32,
+    /// Group of files and directories, by name or number.
+    pub group: Option<String>,
+    /// Mirror onto tmpfs or overlayfs as well, which lose everything with the machine.
+    pub allow_volatile: bool,
+}
+
+/// When and how far back streams are listed.
+#[derive(Debug, Clone)]
+pub struct Poll {
+    /// Interval of a busy stream.
+    pub every: Duration,
+    /// Longest interval of a stream on which nothing happens.
+    pub idle_every: Duration,
+    /// Least that every poll looks back.
+    pub min_window: Duration,
+    /// Most that a poll looks back when one page holds it.
+    pub max_window: Duration,
+    /// Deeper listings, shallowest first.
+    pub tiers: Vec<Tier>,
+    /// How often everything is listed against the manifests.
+    pub full_every: Duration,
+    /// How often future dates and odd names are listed.
+    pub tail_every: Duration,
+    /// How often organizations, accounts, kinds and regions are discovered again.
+    pub discover_every: Duration,
+}
+
+/// One tier of lookback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// How far back it lists.
+    pub depth: Duration,
+    /// How often.
+    pub every: Duration,
+}
+
+/// How the services are reached.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    /// Another S3 endpoint; plain HTTP only on loopback.
+    pub s3: Option<String>,
+    /// Another STS endpoint; plain HTTP only on loopback.
+    pub sts: Option<String>,
+    /// `https://host/bucket/key` instead of `https://bucket.host/key`.
+    pub path_style: bool,
+    /// FIPS endpoints.
+    pub fips: bool,
+    /// Dual-stack endpoints.
+    pub dual_stack: bool,
+    /// PEM file of certificate authorities that are trusted instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// HTTP proxy, `http://host:port`.
+    pub proxy: Option<String>,
+}

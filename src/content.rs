@@ -1,0 +1,1 @@
+//! What bytes turn out to be, computed while they stream.

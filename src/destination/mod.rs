@@ -1,0 +1,87 @@
+//! Where copies go: stage one object, publish a batch durably.
+
+use std::future::Future;
+
+use crate::error::Error;
+use crate::object::{Content, Metadata};
+use crate::source::Body;
+
+pub mod local;
+pub mod memory;
+
+/// What an object is to be stored as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The object's key.
+    pub key: String,
+    /// `None` for the first version that was seen. A later version stands beside the first and carries
+    /// the first 16 hexadecimal digits of the SHA-256 of its bytes, so that publishing it twice is harmless.
+    pub version: Option<String>,
+}
+
+/// What became of one staged object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is new here, and durable.
+    New,
+    /// The same bytes were here already, and are durable.
+    Same,
+    /// Other bytes are here under this place, and stay; nothing was stored.
+    Other,
+}
+
+/// Bytes that wait to be published, with what they turned out to be.
+pub struct Staged<H> {
+    /// What the bytes are.
+    pub content: Content,
+    /// How the destination finds them again. Dropping it discards the bytes.
+    pub handle: H,
+}
+
+/// One staged object and its place.
+pub struct Item<H> {
+    /// Where it goes.
+    pub place: Place,
+    /// The bytes.
+    pub staged: Staged<H>,
+    /// Kept beside the copy, as a small JSON file: user metadata of digests, in which their signature lives.
+    pub metadata: Option<Metadata>,
+}
+
+/// Storage of our own.
+///
+/// Append-only: nothing that was published is ever replaced or removed through this trait.
+pub trait Destination: Send + Sync + 'static {
+    /// How staged bytes are found again; dropping it discards them.
+    type Handle: Send + 'static;
+
+    /// Reads a body to its end, hashing it, into storage that is not yet visible.
+    ///
+    /// `inflate` asks for the inflated hash (the key ends in `.gz`). `expected_size` is what the headers
+    /// promised; another length is an error.
+    ///
+    /// # Errors
+    /// Errors of the body pass through. `Transient` for a wrong length or a local write that failed,
+    /// `Stream` with code `ENOSPC`, `EDQUOT` or `EROFS` when the storage cannot take anything now.
+    fn stage(
+        &self,
+        body: Body,
+        expected_size: u64,
+        inflate: bool,
+    ) -> impl Future<Output = Result<Staged<Self::Handle>, Error>> + Send;
+
+    /// Makes a batch durable and visible, and says for each, in order, what became of it.
+    ///
+    /// When this returns `Ok`, everything in it survives a power cut; when it returns an error, nothing may
+    /// be recorded (some of the batch may be visible: a second publish finds it `Same`).
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn publish(&self, batch: Vec<Item<Self::Handle>>) -> impl Future<Output = Result<Vec<Published>, Error>> + Send;
+
+    /// Keeps a small file of our own beside the copy, durably, under `.trailsync/`; replaces what was there.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
+}

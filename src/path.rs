@@ -1,0 +1,1 @@
+//! A key's path in the tree: injective, reversible, inside the root.

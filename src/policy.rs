@@ -1,0 +1,1 @@
+//! The session policy: what the configured work needs, and nothing else.

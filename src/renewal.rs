@@ -1,0 +1,1 @@
+//! When a role session is renewed: pure decisions over times.

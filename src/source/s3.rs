@@ -1,0 +1,1 @@
+//! S3 as a source, through aws-sdk-s3.

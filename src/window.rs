@@ -1,0 +1,1 @@
+//! What to list, and from when on.
