@@ -4,6 +4,7 @@ pub mod clock;
 pub mod error;
 pub mod key;
 pub mod object;
+pub mod record;
 
 pub mod content;
 pub mod layout;
@@ -15,5 +16,6 @@ pub mod window;
 
 pub mod config;
 pub mod destination;
+pub mod manifest;
 pub mod role;
 pub mod source;
