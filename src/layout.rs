@@ -126,6 +126,16 @@ impl Stream {
         (day, [&[class], rest.as_bytes()].concat())
     }
 
+    /// Where in packed order the suffixes from `from` on begin, among dated ones and among odd ones.
+    pub fn places_from(&self, from: &str) -> [(Day, Vec<u8>); 2] {
+        let odd = (Day::ODD, from.as_bytes().to_vec());
+        let dated = match self.pack(from) {
+            (Day::ODD, _) => (Day::first_after(from), Vec::new()),
+            place => place,
+        };
+        [dated, odd]
+    }
+
     /// The inverse of [`Stream::pack`]; `None` for bytes that it cannot have made.
     pub fn unpack(&self, day: Day, name: &[u8]) -> Option<String> {
         if day == Day::ODD {
@@ -148,13 +158,16 @@ impl fmt::Display for Stream {
     }
 }
 
+// Days from 0001-01-01 to 9999-12-31.
+const DAYS: i32 = 3_652_059;
+
 // Name classes of a packed day: they keep names that do not start with the template on their side of it.
 const BEFORE: u8 = 0;
 const PLAIN: u8 = 1;
 const AFTER: u8 = 2;
 
 /// A UTC day as the number YYYYMMDD; [`Day::ODD`] stands for keys without a valid day folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
 
 impl Day {
@@ -188,6 +201,25 @@ impl Day {
             Day::ODD => String::new(),
             Day(n) => format!("{:04}/{:02}/{:02}/", n / 10_000, n / 100 % 100, n % 100),
         }
+    }
+
+    /// The first day whose folder sorts after `text`, which is in no day folder.
+    fn first_after(text: &str) -> Day {
+        let (mut low, mut high) = (0_i64, i64::from(DAYS));
+        while low < high {
+            let middle = (low + high) / 2;
+            if Day::nth(middle).folder().as_str() > text { high = middle } else { low = middle + 1 }
+        }
+        Day::nth(low)
+    }
+
+    /// The n-th day from the start of year 1; a day after all others past the end of year 9999.
+    fn nth(n: i64) -> Day {
+        let first = Date::constant(1, 1, 1);
+        let date = (n < i64::from(DAYS)).then(|| first.checked_add(jiff::Span::new().days(n)).ok()).flatten();
+        date.map_or(Day(100_000_000), |d| {
+            Day(i32::from(d.year()) * 10_000 + i32::from(d.month()) * 100 + i32::from(d.day()))
+        })
     }
 
     fn date(self) -> Option<Date> {
@@ -338,6 +370,9 @@ mod tests {
             let stream = stream("CloudTrail");
             let (packed_a, packed_b) = (stream.pack(&a), stream.pack(&b));
             prop_assert_eq!(stream.unpack(packed_a.0, &packed_a.1), Some(a.clone()));
+            let [dated, odd] = stream.places_from(&a);
+            let place = if packed_b.0 == Day::ODD { odd } else { dated };
+            prop_assert_eq!(packed_b >= place, b >= a);
             if (packed_a.0 == Day::ODD) == (packed_b.0 == Day::ODD) {
                 prop_assert_eq!(packed_a.cmp(&packed_b), a.as_bytes().cmp(b.as_bytes()));
             }

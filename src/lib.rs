@@ -16,6 +16,8 @@ pub mod window;
 
 pub mod config;
 pub mod destination;
+pub mod ledger;
 pub mod manifest;
+pub mod records;
 pub mod role;
 pub mod source;

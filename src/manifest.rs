@@ -184,8 +184,16 @@ fn parse(text: &str) -> Option<Record> {
     };
     let modified = Timestamp::from_second(field()?.parse().ok()?).ok()?;
     let flags = field()?;
-    let record =
-        Record { suffix, size, modified, etag, sha256, inflated, gone: flags.contains('g'), later: flags.contains('v') };
+    let record = Record {
+        suffix,
+        size,
+        modified,
+        etag,
+        sha256,
+        inflated,
+        gone: flags.contains('g'),
+        later: flags.contains('v'),
+    };
     fields.next().is_none().then_some(record)
 }
 
@@ -350,8 +358,7 @@ mod tests {
         let second = [record("2023/07/10/a", 3), record(odd, 4)];
         let last = manifests.write(&stream(), &header(2), &second).unwrap();
         let generations = Generations { first: 1, last: 2, hash: last.hash };
-        let all: Vec<_> =
-            manifests.read(&stream(), Day(20230710), generations).unwrap().map(Result::unwrap).collect();
+        let all: Vec<_> = manifests.read(&stream(), Day(20230710), generations).unwrap().map(Result::unwrap).collect();
         assert_eq!(all, [record("2023/07/10/a", 3), record(odd, 4), record("2023/07/10/c", 2)]);
     }
 
