@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod failpoint;
 pub mod key;
 pub mod object;
 pub mod record;
@@ -21,3 +22,6 @@ pub mod manifest;
 pub mod records;
 pub mod role;
 pub mod source;
+
+pub mod mirror;
+pub mod service_clock;
