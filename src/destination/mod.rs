@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
-use crate::error::Error;
+use crate::error::{Class, Error, Report};
 use crate::object::{Content, Metadata};
 use crate::source::Body;
 
 pub mod local;
 pub mod memory;
+pub mod sidecar;
 
 /// What an object is to be stored as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Item<H> {
     /// The bytes.
     pub staged: Staged<H>,
     /// Kept beside the copy, as a small JSON file: user metadata of digests, in which their signature lives.
+    ///
+    /// It belongs to the object: the same bytes with other metadata are [`Published::Other`].
     pub metadata: Option<Metadata>,
 }
 
@@ -84,4 +87,13 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+fn wrong_length(expected: u64, found: u64) -> Error {
+    let message = format!("the body has {found} bytes or more where the headers promised {expected}");
+    Error::of(Class::Transient, Report::new("stage", "body", message))
+}
+
+fn wrong_version(place: &Place) -> Error {
+    Error::of(Class::Fatal, Report::new("publish", &place.key, "a version must be 16 hexadecimal digits"))
 }
