@@ -13,6 +13,7 @@ pub mod path;
 pub mod policy;
 pub mod renewal;
 pub mod retry;
+pub mod status;
 pub mod window;
 
 pub mod config;
@@ -23,5 +24,6 @@ pub mod records;
 pub mod role;
 pub mod source;
 
+pub mod discover;
 pub mod mirror;
 pub mod service_clock;
