@@ -65,7 +65,9 @@ pub async fn discover<S: Source>(source: &S, wanted: &Wanted) -> Result<Found, E
         search.streams_of(&root, organization.as_deref(), account).await;
     }
     match search.found.failed.pop() {
-        Some(error) if search.found.streams.is_empty() && search.found.failed.len() + 1 >= accounts.len().max(1) => Err(error),
+        Some(error) if search.found.streams.is_empty() && search.found.failed.len() + 1 >= accounts.len().max(1) => {
+            Err(error)
+        }
         Some(error) => {
             search.found.failed.push(error);
             Ok(search.found)
@@ -125,12 +127,20 @@ impl<S: Source> Search<'_, S> {
         }
     }
 
-    async fn streams_of_kind(&mut self, root: &str, organization: Option<&str>, account: &str, kind: &'static Kind, under: &str) {
+    async fn streams_of_kind(
+        &mut self,
+        root: &str,
+        organization: Option<&str>,
+        account: &str,
+        kind: &'static Kind,
+        under: &str,
+    ) {
         match self.folders(under).await {
             Ok(regions) => {
                 let wanted = &self.wanted.regions;
                 let regions = regions.into_iter().filter(|region| wanted.is_empty() || wanted.contains(region));
-                let streams = regions.map(|region| Stream::new(&self.wanted.source, root, organization, account, kind, &region));
+                let streams =
+                    regions.map(|region| Stream::new(&self.wanted.source, root, organization, account, kind, &region));
                 self.found.streams.extend(streams);
             }
             Err(error) => self.found.failed.push(error),

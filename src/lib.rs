@@ -14,6 +14,7 @@ pub mod policy;
 pub mod renewal;
 pub mod retry;
 pub mod status;
+pub mod trouble;
 pub mod window;
 
 pub mod config;
@@ -26,4 +27,5 @@ pub mod source;
 
 pub mod discover;
 pub mod mirror;
+pub mod scheduler;
 pub mod service_clock;

@@ -160,7 +160,9 @@ impl Status {
             }
         }
         accounts.sort_by(|a, b| {
-            b.progress.condition.cmp(&a.progress.condition)
+            b.progress
+                .condition
+                .cmp(&a.progress.condition)
                 .then_with(|| (&a.source, &a.organization, &a.account).cmp(&(&b.source, &b.organization, &b.account)))
         });
         let (unknown_folders, alarms): (Vec<_>, Vec<_>) =
@@ -185,9 +187,8 @@ impl Status {
 fn summary(accounts: &[Account], alarms: usize, now: Timestamp) -> String {
     let current = accounts.iter().filter(|account| account.progress.condition == Condition::Current).count();
     let newest = accounts.iter().filter_map(|account| account.progress.newest_object).max();
-    let newest = newest.map_or_else(String::new, |at| {
-        format!("; newest object {at}, {} behind", Age(seconds_between(at, now)))
-    });
+    let newest =
+        newest.map_or_else(String::new, |at| format!("; newest object {at}, {} behind", Age(seconds_between(at, now))));
     let alarms = match alarms {
         0 => String::new(),
         1 => "; 1 alarm".into(),
