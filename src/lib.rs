@@ -17,3 +17,5 @@ pub mod config;
 pub mod destination;
 pub mod role;
 pub mod source;
+
+pub mod cli;
