@@ -29,3 +29,4 @@ pub mod discover;
 pub mod mirror;
 pub mod scheduler;
 pub mod service_clock;
+pub mod cli;
