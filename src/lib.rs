@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod failpoint;
 pub mod key;
 pub mod object;
 
