@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-//! Named crash points for the kill tests; nothing at all in a released binary.
-
-/// Reaches a point.
-#[inline]
-pub fn reached(_name: &str) {}
-=======
 //! Named points at which a test build can be killed, to show what a crash there leaves behind.
 //!
 //! With the cargo feature `failpoints`, `TRAILSYNC_FAILPOINT=name:n` kills the process with SIGKILL when it
@@ -43,4 +36,3 @@ fn die() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     std::process::abort()
 }
->>>>>>> dest

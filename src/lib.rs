@@ -29,4 +29,5 @@ pub mod discover;
 pub mod mirror;
 pub mod scheduler;
 pub mod service_clock;
+
 pub mod cli;
