@@ -312,13 +312,24 @@ fn plant(kind: &str, at: &Path, outside: &Path) {
     }
 }
 
+/// What a link that is followed would lead to: a file, and a directory with the name of the next one.
+fn lure(outside: &Path) {
+    fs::write(outside.join("file"), "x").unwrap();
+    fs::create_dir(outside.join("b")).unwrap();
+    fs::create_dir(outside.join("stage")).unwrap();
+}
+
 /// Everything outside, as it must stay.
-fn snapshot(outside: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    fs::read_dir(outside)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect()
+fn snapshot(outside: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(outside).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(snapshot(&path));
+        }
+        all.insert(path.clone(), fs::read(path).ok());
+    }
+    all
 }
 
 #[tokio::test]
@@ -326,7 +337,7 @@ async fn nothing_planted_in_the_tree_is_followed_or_waited_for() {
     for kind in PLANTS {
         for (at, depth) in [("a", 0), ("a/b", 1), ("a/b/c.gz", 2), ("a/b/c.gz%_meta.json", 3)] {
             let scratch = Scratch::new();
-            fs::write(scratch.outside().join("file"), "x").unwrap();
+            lure(&scratch.outside());
             let before = snapshot(&scratch.outside());
             let local = scratch.open();
             plant(kind, &scratch.root().join(at), &scratch.outside());
@@ -368,7 +379,7 @@ fn nothing_planted_among_our_own_files_is_followed_or_waited_for() {
     for kind in PLANTS {
         for at in [".trailsync", ".trailsync/stage", ".trailsync/lock"] {
             let scratch = Scratch::new();
-            fs::write(scratch.outside().join("file"), "x").unwrap();
+            lure(&scratch.outside());
             let before = snapshot(&scratch.outside());
             plant(kind, &scratch.root().join(at), &scratch.outside());
             let harmless = kind == if at.ends_with("lock") { "file" } else { "directory" };

@@ -18,7 +18,7 @@ use trailsync::object::Metadata;
 
 const ROOT: &str = "TRAILSYNC_TEST_ROOT";
 const CALLS: &str = "openat2,write,fchmod,mkdirat,renameat,renameat2,linkat,syncfs,fsync,unlinkat,ftruncate";
-const OBJECTS: [(&str, &str); 4] = [("a/b/1.gz", "one"), ("a/b/2.gz", "two"), ("a/c/3.gz", "three"), ("a/x", "four")];
+const OBJECTS: [(&str, &str); 4] = [("a/b/1.gz", "one"), ("a/b/2.gz", "two"), ("a/c/3.gz", "three"), ("d/e/f", "four")];
 
 fn options(root: &Path) -> config::Destination {
     config::Destination { path: root.to_owned(), file_mode: 0o640, dir_mode: 0o750, group: None, allow_volatile: true }
@@ -192,7 +192,7 @@ fn data_are_durable_before_names_and_names_before_anybody_is_told() {
     let synced = (0..calls.len()).find(|&n| calls[n].name == "syncfs").unwrap();
     assert!(last_write < synced && synced < renames[0], "data before names");
     assert!(calls[renames[0]].line.contains("%_meta.json"), "metadata before its object");
-    for directory in ["ROOT/a/b>", "ROOT/a/c>", "ROOT/a>", "ROOT>"] {
+    for directory in ["ROOT/a/b>", "ROOT/a/c>", "ROOT/a>", "ROOT/d/e>", "ROOT/d>", "ROOT>"] {
         let durable = (renames[4]..told).any(|n| calls[n].name == "fsync" && calls[n].line.contains(directory));
         assert!(durable, "{directory} is not synced between the last rename and the answer");
     }
