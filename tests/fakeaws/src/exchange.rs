@@ -13,6 +13,7 @@ use s3s::service::S3Service;
 
 use crate::clock::{compact, http_date, iso_seconds};
 use crate::cloudtrail;
+use crate::control;
 use crate::counters::RequestRecord;
 use crate::failure::{Failure, Ids};
 use crate::faults::Fault;
@@ -66,6 +67,9 @@ impl Exchange {
         request: Request<Incoming>,
         closing: &Closing,
     ) -> Result<http::Response<Counted>, Hangup> {
+        if request.uri().path().starts_with(control::PATH) {
+            return Ok(self.control(request).await);
+        }
         let now = self.world.clock().now();
         let asked = self.read(request, now).await?;
         let caller = asked.caller.as_ref().ok();
@@ -102,7 +106,18 @@ impl Exchange {
         flight.answered(answer.status().as_u16());
         record.status = answer.status().as_u16();
         meter.remember(record);
-        Ok(answer.map(|body| Counted { body, flight }))
+        Ok(answer.map(|body| Counted {
+            body,
+            flight: Some(flight),
+        }))
+    }
+
+    /// The control interface is no service: it is neither signed nor counted nor struck by faults.
+    async fn control(&self, request: Request<Incoming>) -> http::Response<Counted> {
+        let (parts, incoming) = request.into_parts();
+        let body = incoming.collect().await.map(|body| body.to_bytes());
+        let answer = control::answer(&self.world, &parts, &body.unwrap_or_default());
+        answer.map(|body| Counted { body, flight: None })
     }
 
     async fn read(&self, request: Request<Incoming>, now: Timestamp) -> Result<Asked, Hangup> {
