@@ -42,11 +42,7 @@ impl Trail {
     /// If there is no such bucket.
     pub fn deliver_until(&self, world: &World, through: Timestamp) -> Vec<Delivery> {
         let mut progress = world.inner().progress.write();
-        let name = format!(
-            "{}/{}/{}/{}",
-            self.bucket, self.prefix, self.trail_name, self.seed
-        );
-        let own = progress.trails.entry(name).or_default();
+        let own = progress.trails.entry(self.identity()).or_default();
         let from = own.through.unwrap_or(Timestamp::MIN);
         if through <= from {
             return Vec::new();
@@ -63,6 +59,17 @@ impl Trail {
         own.through = Some(through);
         progress.delivered.extend(due.iter().cloned());
         due
+    }
+
+    /// What makes it this trail and not another; cadences may change under way.
+    fn identity(&self) -> String {
+        let parts = [
+            &self.bucket,
+            &self.prefix,
+            &self.trail_name,
+            &self.accounts.join("+"),
+        ];
+        format!("{}/{}", parts.map(String::as_str).join("/"), self.seed)
     }
 
     fn deliver(&self, world: &World, delivery: &Delivery, chain: &mut Chain) {

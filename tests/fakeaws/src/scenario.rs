@@ -272,14 +272,37 @@ impl Million {
         let suffix: String = std::iter::repeat_with(|| random.alphanumeric())
             .take(16)
             .collect();
-        let (day, minute) = (named.strftime("%Y/%m/%d"), named.strftime("%Y%m%dT%H%MZ"));
+        let (year, month, day) = civil(named);
+        let minute = named.as_second().rem_euclid(86_400) / 60;
+        let (hour, minute) = (minute / 60, minute % 60);
         let key = format!(
-            "AWSLogs/{account}/CloudTrail/{region}/{day}/{account}_CloudTrail_{region}_{minute}_{suffix}.json.gz"
+            "AWSLogs/{account}/CloudTrail/{region}/{year:04}/{month:02}/{day:02}/\
+             {account}_CloudTrail_{region}_{year:04}{month:02}{day:02}T{hour:02}{minute:02}Z_{suffix}.json.gz"
         );
         let object =
             ObjectSpec::generated(self.seed.wrapping_add(number), self.size).modified(named);
         (key, object)
     }
+}
+
+/// The date by plain arithmetic (Howard Hinnant's `civil_from_days`): a formatter would take most
+/// of the time that a million keys take.
+fn civil(at: Timestamp) -> (i64, i64, i64) {
+    let days = at.as_second().div_euclid(86_400) + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
 }
 
 /// A world described by a file.
@@ -380,4 +403,65 @@ pub fn empty(clock: FakeClock) -> (World, Ready) {
     };
     ready.user(&world, "owner", OWNER, policies::everything());
     (world, ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_by_arithmetic_are_the_formatters() {
+        let mut at: Timestamp = "1999-12-31T23:59:59Z".parse().expect("a time");
+        for _ in 0..20_000 {
+            let (year, month, day) = civil(at);
+            let expected = at.strftime("%Y-%m-%d").to_string();
+            assert_eq!(format!("{year:04}-{month:02}-{day:02}"), expected);
+            at += SignedDuration::from_hours(23);
+        }
+    }
+
+    #[test]
+    fn a_million_keys_end_now_and_planted_ones_lie_years_ahead() {
+        let now: Timestamp = "2024-03-05T06:07:08Z".parse().expect("a time");
+        let million = Million {
+            keys: 1_000,
+            days: 35,
+            planted_future: 3,
+            ..Million::default()
+        };
+        let (world, _) = million.build(FakeClock::fixed_at(now));
+        let keys = world.keys(MILLION_BUCKET, "AWSLogs/222222222222/CloudTrail/us-east-1/");
+        assert_eq!(keys.len(), 1_003);
+        assert!(keys[0].contains("/2024/01/30/"), "{}", keys[0]);
+        assert!(keys[999].contains("_20240305T0607Z_"), "{}", keys[999]);
+        assert!(keys[1_000].contains("/2026/03/"), "{}", keys[1_000]);
+    }
+
+    #[test]
+    fn the_demo_has_history_for_everybody_and_late_files() {
+        let now: Timestamp = "2024-03-05T06:07:08Z".parse().expect("a time");
+        let (world, ready) = Demo {
+            history: SignedDuration::from_hours(12),
+            ..Demo::default()
+        }
+        .build(FakeClock::fixed_at(now));
+        for account in [OWNER, CONSUMER_B, CONSUMER_C] {
+            assert!(
+                world
+                    .keys(DEMO_BUCKET, &format!("AWSLogs/{account}/"))
+                    .len()
+                    > 250,
+                "{account}"
+            );
+        }
+        assert_eq!(
+            ready.roles["c"].external_id.as_deref(),
+            Some(EXTERNAL_ID_OF_C)
+        );
+        let before = world.object_count(DEMO_BUCKET);
+        world.clock().advance(Duration::from_secs(60));
+        let live = world.deliver_due();
+        assert!(live.len() > 20, "{}", live.len());
+        assert_eq!(world.object_count(DEMO_BUCKET), before + live.len());
+    }
 }
