@@ -1,5 +1,6 @@
 //! One object: what was put, and what the service derives from it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -274,6 +275,15 @@ pub(crate) enum Entry {
     Generated { seed: u64, size: u32, modified: u32 },
 }
 
+/// An object as a listing shows it.
+pub(crate) struct Listed<'a> {
+    pub etag: Cow<'a, str>,
+    pub modified: Timestamp,
+    pub size: u64,
+    pub checksum: Option<ChecksumKind>,
+    pub storage_class: &'a str,
+}
+
 impl Entry {
     pub fn new(spec: ObjectSpec, now: Timestamp) -> Entry {
         let modified = spec.modified.unwrap_or(now).as_second();
@@ -286,6 +296,30 @@ impl Entry {
                 }
             }
             _ => Entry::Whole(Arc::new(StoredObject::new(spec, now))),
+        }
+    }
+
+    /// What a listing shows; a generated object is not made for it, only its `ETag`.
+    pub fn listed(&self) -> Listed<'_> {
+        match self {
+            Entry::Whole(object) => Listed {
+                etag: Cow::Borrowed(&object.etag),
+                modified: object.modified,
+                size: object.size(),
+                checksum: object.checksum,
+                storage_class: &object.storage_class,
+            },
+            &Entry::Generated {
+                seed,
+                size,
+                modified,
+            } => Listed {
+                etag: Cow::Owned(md5_hex(&generated::body(seed, size))),
+                modified: Timestamp::from_second(i64::from(modified)).unwrap_or_default(),
+                size: u64::from(size),
+                checksum: Some(ChecksumKind::Crc64Nvme),
+                storage_class: STANDARD,
+            },
         }
     }
 
@@ -322,7 +356,7 @@ mod generated {
 
     use std::fmt::Write as _;
 
-    use super::{Bytes, CrcAlgorithm};
+    use super::Bytes;
 
     const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0];
     const BLOCK: usize = 65_535;
@@ -339,14 +373,9 @@ mod generated {
         let mut gzip = Vec::with_capacity(size);
         gzip.extend_from_slice(&GZIP_HEADER);
         store(&text, &mut gzip);
-        let crc = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &text);
-        gzip.extend_from_slice(
-            &crc.to_be_bytes()[4..]
-                .iter()
-                .rev()
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        let mut crc = flate2::Crc::new();
+        crc.update(&text);
+        gzip.extend_from_slice(&crc.sum().to_le_bytes());
         gzip.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         Bytes::from(gzip)
     }

@@ -3,6 +3,8 @@
 //! Their documents are written here, because S3 encodes keys in a way of its own when it is asked
 //! to, and because a fault may ask for a document that no serializer would write.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::dto::{
@@ -217,7 +219,7 @@ fn items(xml: &mut Xml, page: &Page, encoding: Encoding, owner: Option<&str>) {
 }
 
 fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: Option<&str>) {
-    let object = entry.object();
+    let object = entry.listed();
     xml.open("Contents")
         .text("Key", &encoding.of(key))
         .text("LastModified", &iso_millis(object.modified))
@@ -226,11 +228,11 @@ fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: 
         xml.text("ChecksumAlgorithm", kind.name())
             .text("ChecksumType", "FULL_OBJECT");
     }
-    xml.number("Size", object.size());
+    xml.number("Size", object.size);
     if let Some(owner) = owner {
         xml.open("Owner").text("ID", owner).close("Owner");
     }
-    xml.text("StorageClass", &object.storage_class)
+    xml.text("StorageClass", object.storage_class)
         .close("Contents");
 }
 
@@ -264,16 +266,16 @@ impl Encoding {
     }
 
     /// Form style: a space is `+` and a plus is `%2B`, but slashes stay as they are.
-    fn of(self, text: &str) -> String {
-        match self {
-            Encoding::Verbatim => text.to_owned(),
-            Encoding::Url => {
-                let parts = text.split('/');
-                let encoded =
-                    parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
-                encoded.collect::<Vec<String>>().join("/")
-            }
+    fn of(self, text: &str) -> Cow<'_, str> {
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'*')
+        };
+        if self == Encoding::Verbatim || text.bytes().all(plain) {
+            return Cow::Borrowed(text);
         }
+        let parts = text.split('/');
+        let encoded = parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
+        Cow::Owned(encoded.collect::<Vec<String>>().join("/"))
     }
 
     fn announce(self, xml: &mut Xml) {
