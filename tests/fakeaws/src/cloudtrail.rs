@@ -1,4 +1,4 @@
-//! CloudTrail's `ListPublicKeys`: the keys that verify digests, region by region.
+//! `CloudTrail`'s `ListPublicKeys`: the keys that verify digests, region by region.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

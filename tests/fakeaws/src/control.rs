@@ -64,7 +64,7 @@ fn handle(
     match (method, name) {
         ("GET", "scenario") => Ok(world.inner().scenario.read().clone()),
         ("GET", "counters") => shown(&world.counters()),
-        ("POST", "reset-counters") => done(world.reset_counters()),
+        ("POST", "reset-counters") => done(|| world.reset_counters()),
         ("GET", "recent") => shown(&world.recent()),
         (_, "faults") => faults(world, method, query, body),
         ("POST", "put") => put(world, read(body)?),
@@ -78,8 +78,14 @@ fn handle(
             shown(&world.deliver_until(due.until))
         }
         (_, "live") => live(world, method, body),
-        ("POST", "revoke-sessions") => done(world.revoke_sessions(&read::<RoleName>(body)?.role)),
-        ("POST", "remove-role") => done(world.remove_role(&read::<RoleName>(body)?.role)),
+        ("POST", "revoke-sessions") => {
+            let RoleName { role } = read(body)?;
+            done(|| world.revoke_sessions(&role))
+        }
+        ("POST", "remove-role") => {
+            let RoleName { role } = read(body)?;
+            done(|| world.remove_role(&role))
+        }
         _ => Err(format!(
             "no {method} {name}; see the documentation of the control module"
         )),
@@ -94,7 +100,8 @@ fn shown(value: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|why| why.to_string())
 }
 
-fn done((): ()) -> Result<Value, String> {
+fn done(act: impl FnOnce()) -> Result<Value, String> {
+    act();
     Ok(json!({"ok": true}))
 }
 
@@ -116,10 +123,10 @@ fn faults(world: &World, method: &str, query: &Query, body: &Bytes) -> Result<Va
             Ok(json!({"id": faults.arm(rule)}))
         }
         "DELETE" => match query.get("id") {
-            None => done(faults.clear()),
+            None => done(|| faults.clear()),
             Some(id) => {
                 let id: FaultId = serde_json::from_str(id).map_err(|why| why.to_string())?;
-                done(faults.remove(id))
+                done(|| faults.remove(id))
             }
         },
         _ => {
@@ -188,7 +195,7 @@ fn put(world: &World, put: Put) -> Result<Value, String> {
     existing(world, &put.bucket)?;
     let (bucket, key) = (put.bucket.clone(), put.key.clone());
     world.put_object(&bucket, &key, put.object()?);
-    done(())
+    done(|| ())
 }
 
 /// Many objects of one pattern, in which `{n}` is the number, padded to eight digits.
@@ -214,7 +221,7 @@ fn put_many(world: &World, many: &PutMany) -> Result<Value, String> {
         (key, ObjectSpec::generated(number, many.size))
     });
     world.put_objects(&many.bucket, objects);
-    done(())
+    done(|| ())
 }
 
 #[derive(Deserialize)]

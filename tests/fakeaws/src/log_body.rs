@@ -105,7 +105,7 @@ pub(crate) fn realistic(seed: u64, account: &str, region: &str, delivered: Times
     for number in 0..count {
         if number > 0 {
             text.push(',');
-            oldest = oldest - SignedDuration::from_secs(random.i64(0..20));
+            oldest -= SignedDuration::from_secs(random.i64(0..20));
         }
         event(&mut text, &mut random, account, region, oldest);
     }

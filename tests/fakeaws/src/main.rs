@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves S3, STS and CloudTrail's `ListPublicKeys` until it is stopped.
+    /// Serves S3, STS and `CloudTrail`'s `ListPublicKeys` until it is stopped.
     Serve(Box<Serve>),
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub enum Body {
     Bytes(Bytes),
     /// Made anew whenever it is read, always the same for the same seed and size: a valid gzip of
-    /// a small CloudTrail log, so that a million keys cost no memory.
+    /// a small `CloudTrail` log, so that a million keys cost no memory.
     Generated {
         seed: u64,
         size: u32,
@@ -141,7 +141,7 @@ impl ObjectSpec {
         }
     }
 
-    /// A log as CloudTrail writes it: `application/json`, `Content-Encoding: gzip`.
+    /// A log as `CloudTrail` writes it: `application/json`, `Content-Encoding: gzip`.
     pub fn log(gzip: impl Into<Bytes>) -> Self {
         ObjectSpec::bytes(gzip).like_a_log()
     }

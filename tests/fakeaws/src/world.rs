@@ -333,7 +333,7 @@ impl World {
     }
 }
 
-/// The keys with which CloudTrail signs digests.
+/// The keys with which `CloudTrail` signs digests.
 impl World {
     /// Publishes a key in one region, as `ListPublicKeys` of that region will show it.
     pub fn add_public_key(&self, region: &str, key: PublicKey) {

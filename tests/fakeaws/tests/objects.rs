@@ -147,7 +147,7 @@ async fn dots_and_doubled_slashes_reach_the_bucket_unresolved() {
     let (aws, _) = bucket().await;
     for path in ["/logs/../secret", "/logs//x", "/logs/a/../../b"] {
         let line = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        assert_eq!(exchange(&aws, line.as_bytes(), "GET").status, 403);
+        assert_eq!(exchange(aws.address(), line.as_bytes(), "GET").status, 403);
         let (_, expected) = path.split_at("/logs/".len());
         let recent = aws.world().recent();
         let last = recent.last().expect("a record");

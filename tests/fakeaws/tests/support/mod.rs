@@ -8,7 +8,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
@@ -199,8 +199,8 @@ impl<'a> Call<'a> {
     }
 
     pub fn send(self) -> Answer {
-        let (aws, method) = (self.aws, self.method);
-        exchange(aws, &self.bytes("close"), method)
+        let (address, method) = (self.aws.address(), self.method);
+        exchange(address, &self.bytes("close"), method)
     }
 
     /// The signed request as it goes over the wire.
@@ -307,8 +307,8 @@ pub fn path_of(bucket: &str, key: &str) -> String {
 }
 
 /// Sends bytes and reads an answer, whatever becomes of it.
-pub fn exchange(aws: &FakeAws, request: &[u8], method: &str) -> Answer {
-    let mut stream = TcpStream::connect(aws.address()).expect("a connection");
+pub fn exchange(address: SocketAddr, request: &[u8], method: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("a connection");
     stream
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("a timeout");
