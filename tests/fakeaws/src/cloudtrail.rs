@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::caller::{Ask, Caller};
 use crate::failure::Failure;
-use crate::identity::{Ask, Caller};
 use crate::op::Op;
 use crate::public_keys::PublicKey;
 use crate::reply::{Reply, reply};

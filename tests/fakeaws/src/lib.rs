@@ -24,10 +24,11 @@
 //! # }
 //! ```
 //!
-//! A request's way: [`server`] reads who asks for what, picks the faults that strike it, and hands
-//! it to [`s3`] (through `s3s`), [`sts`] or [`cloudtrail`]; those ask [`identity`] whether it may
-//! be; the answer is dated, damaged if a fault says so, counted and sent.
+//! A request's way: `exchange` reads who asks for what, picks the faults that strike it, and hands
+//! it to `s3` (through `s3s`), `sts` or `cloudtrail`; those ask the `caller`'s policies whether it
+//! may be; the answer is dated, damaged if a fault says so, counted and sent.
 
+mod caller;
 mod clock;
 mod cloudtrail;
 mod conditions;
@@ -38,6 +39,7 @@ pub mod digests;
 mod exchange;
 mod failure;
 mod faults;
+mod generated;
 mod iam;
 mod identity;
 mod log_body;
