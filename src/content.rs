@@ -1,1 +1,293 @@
 //! What bytes turn out to be, computed while they stream.
+
+use aws_lc_rs::digest;
+use flate2::{Decompress, FlushDecompress, Status};
+use md5::{Digest as _, Md5};
+
+use crate::object::{Content, Gzip};
+
+/// Inflated bytes are held for no longer than it takes to hash them.
+const INFLATED_CHUNK: usize = 64 * 1024;
+/// An object may inflate to this much, and to [`ALLOWED_RATIO`] for each byte of it besides.
+const ALLOWED_INFLATED: u64 = 64 << 20;
+/// Real logs stay below 100; deflate itself ends at 1,032.
+const ALLOWED_RATIO: u64 = 200;
+/// No object may inflate further, however large it is.
+const MOST_INFLATED: u64 = 8 << 30;
+
+/// Hashes the bytes of one object as they arrive, and checks its gzip where it should have one.
+///
+/// Holds about 110 KiB while it inflates, whatever the object; the bytes themselves are never altered.
+pub struct Hashing {
+    size: u64,
+    sha256: digest::Context,
+    md5: Md5,
+    inflating: Option<Box<Inflating>>,
+}
+
+impl Hashing {
+    /// Starts at the first byte. `inflate` when the object's key ends in `.gz`.
+    pub fn new(inflate: bool) -> Self {
+        Self {
+            size: 0,
+            sha256: digest::Context::new(&digest::SHA256),
+            md5: Md5::new(),
+            inflating: inflate.then(|| Box::new(Inflating::new())),
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+        if let Some(inflating) = &mut self.inflating {
+            inflating.update(bytes);
+        }
+    }
+
+    /// How many bytes were taken so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What all the bytes are.
+    pub fn finish(self) -> Content {
+        Content {
+            size: self.size,
+            sha256: array(self.sha256.finish()),
+            md5: self.md5.finalize().into(),
+            gzip: self.inflating.map_or(Gzip::NotExpected, |inflating| inflating.finish()),
+        }
+    }
+}
+
+/// What these bytes are, all at once.
+pub fn of(bytes: &[u8], inflate: bool) -> Content {
+    let mut hashing = Hashing::new(inflate);
+    hashing.update(bytes);
+    hashing.finish()
+}
+
+/// Follows one gzip member to the end of its trailer.
+struct Inflating {
+    member: Decompress,
+    state: State,
+    sha256: digest::Context,
+    chunk: Vec<u8>,
+}
+
+enum State {
+    Inside,
+    Ended,
+    Broken(&'static str),
+}
+
+impl Inflating {
+    fn new() -> Self {
+        Self {
+            // The decoder checks the header, the CRC and the length of the trailer.
+            member: Decompress::new_gzip(15),
+            state: State::Inside,
+            sha256: digest::Context::new(&digest::SHA256),
+            chunk: vec![0; INFLATED_CHUNK],
+        }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Inside => bytes = self.inflate(bytes),
+                State::Ended => self.state = State::Broken(trailing(bytes)),
+                State::Broken(_) => return,
+            }
+        }
+    }
+
+    /// Inflates one chunk; returns the bytes that are still to be read.
+    fn inflate<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (read, written) = (self.member.total_in(), self.member.total_out());
+        let status = self.member.decompress(bytes, &mut self.chunk, FlushDecompress::None);
+        let read = usize::try_from(self.member.total_in() - read).unwrap_or(bytes.len());
+        let written = usize::try_from(self.member.total_out() - written).unwrap_or_default();
+        self.sha256.update(&self.chunk[..written]);
+        match status {
+            Err(error) => self.state = State::Broken(reason(error.message())),
+            Ok(_) if self.is_a_bomb() => self.state = State::Broken("inflates too far"),
+            Ok(Status::StreamEnd) => self.state = State::Ended,
+            // A decoder that neither reads nor writes would never end.
+            Ok(_) if read == 0 && written == 0 && !bytes.is_empty() => self.state = State::Broken("damaged"),
+            Ok(_) => {}
+        }
+        &bytes[read..]
+    }
+
+    fn is_a_bomb(&self) -> bool {
+        let (read, inflated) = (self.member.total_in(), self.member.total_out());
+        inflated > MOST_INFLATED || inflated > ALLOWED_INFLATED + ALLOWED_RATIO * read
+    }
+
+    fn finish(mut self) -> Gzip {
+        // The last chunk may have been full, with more to come from the bytes that were read.
+        while matches!(self.state, State::Inside) && self.drain() {}
+        match self.state {
+            State::Ended => Gzip::Whole { sha256: array(self.sha256.finish()), size: self.member.total_out() },
+            State::Inside if self.member.total_in() == 0 => Gzip::Broken("empty"),
+            State::Inside => Gzip::Broken("cut short"),
+            State::Broken(why) => Gzip::Broken(why),
+        }
+    }
+
+    /// Inflates what was read before; returns whether that gave anything.
+    fn drain(&mut self) -> bool {
+        let written = self.member.total_out();
+        self.inflate(&[]);
+        self.member.total_out() > written
+    }
+}
+
+fn trailing(bytes: &[u8]) -> &'static str {
+    if bytes.starts_with(&[0x1f]) { "more than one member" } else { "trailing data" }
+}
+
+/// The decoder's words, in ours.
+fn reason(message: Option<&str>) -> &'static str {
+    let message = message.unwrap_or_default();
+    [
+        ("incorrect header check", "not gzip"),
+        ("unknown compression method", "not gzip"),
+        ("unknown header flags", "not gzip"),
+        ("header crc mismatch", "wrong checksum of the header"),
+        ("incorrect data check", "wrong checksum"),
+        ("incorrect length check", "wrong length"),
+    ]
+    .into_iter()
+    .find_map(|(theirs, ours)| message.starts_with(theirs).then_some(ours))
+    .unwrap_or("damaged")
+}
+
+fn array(digest: digest::Digest) -> [u8; 32] {
+    let mut array = [0; 32];
+    array.copy_from_slice(digest.as_ref());
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, GzBuilder, write::GzEncoder};
+
+    use super::*;
+
+    #[test]
+    fn plain_bytes_are_hashed_and_not_inflated() {
+        let content = of(b"abc", false);
+        assert_eq!(content.size, 3);
+        assert_eq!(hex::encode(content.sha256), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(hex::encode(content.md5), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(content.gzip, Gzip::NotExpected);
+    }
+
+    #[test]
+    fn one_whole_member_gives_the_hash_of_what_is_inside_however_it_is_cut() {
+        let inside = noise(300_000);
+        let stored = gzip(&inside);
+        let whole = Gzip::Whole { sha256: of(&inside, false).sha256, size: 300_000 };
+        for chunk in [1, 7, 4096, 65_536, stored.len()] {
+            let mut hashing = Hashing::new(true);
+            stored.chunks(chunk).for_each(|bytes| hashing.update(bytes));
+            let content = hashing.finish();
+            assert_eq!(content.gzip, whole, "chunks of {chunk}");
+            assert_eq!(content.sha256, of(&stored, false).sha256);
+        }
+    }
+
+    #[test]
+    fn headers_may_carry_a_name_and_a_comment() {
+        let mut encoder =
+            GzBuilder::new().filename("x").comment("y").extra(vec![1; 9]).write(Vec::new(), Compression::fast());
+        encoder.write_all(b"abc").unwrap();
+        assert!(matches!(of(&encoder.finish().unwrap(), true).gzip, Gzip::Whole { size: 3, .. }));
+    }
+
+    #[test]
+    fn a_member_cut_anywhere_is_cut_short() {
+        let stored = gzip(b"a log");
+        assert_eq!(of(&[], true).gzip, Gzip::Broken("empty"));
+        for end in 1..stored.len() {
+            assert_eq!(of(&stored[..end], true).gzip, Gzip::Broken("cut short"), "after {end} bytes");
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_changes_what_is_inside_unnoticed() {
+        let stored = gzip(&noise(200));
+        let whole = of(&stored, true).gzip;
+        let mut unnoticed = 0;
+        for bit in 0..stored.len() * 8 {
+            let mut flipped = stored.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            match of(&flipped, true).gzip {
+                Gzip::Broken(_) => {}
+                same => {
+                    assert_eq!(same, whole, "bit {bit}");
+                    unnoticed += 1;
+                }
+            }
+        }
+        // The header's time, system and hints, and what fills up the last byte before the trailer.
+        assert!(unnoticed < 64, "{unnoticed}");
+    }
+
+    #[test]
+    fn what_follows_the_member_is_named() {
+        let one = gzip(b"one");
+        let with = |tail: &[u8]| of(&[&one, tail].concat(), true).gzip;
+        assert_eq!(with(&one), Gzip::Broken("more than one member"));
+        assert_eq!(with(b"x"), Gzip::Broken("trailing data"));
+        assert_eq!(with(&[0; 512]), Gzip::Broken("trailing data"));
+    }
+
+    #[test]
+    fn wrong_trailers_and_other_formats_are_named() {
+        let stored = gzip(b"a log");
+        let mut crc = stored.clone();
+        crc[stored.len() - 8] ^= 1;
+        assert_eq!(of(&crc, true).gzip, Gzip::Broken("wrong checksum"));
+        let mut length = stored.clone();
+        length[stored.len() - 4] ^= 1;
+        assert_eq!(of(&length, true).gzip, Gzip::Broken("wrong length"));
+        assert_eq!(of(b"{\"Records\":[]}", true).gzip, Gzip::Broken("not gzip"));
+        assert_eq!(of(&[0x1f, 0x8b, 9, 0, 0, 0, 0, 0, 0, 0], true).gzip, Gzip::Broken("not gzip"));
+    }
+
+    #[test]
+    fn a_bomb_is_cut_early_and_a_dense_log_is_not() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let zeros = vec![0; 1 << 20];
+        (0..256).for_each(|_| encoder.write_all(&zeros).unwrap());
+        let bomb = encoder.finish().unwrap();
+        let mut inflating = Inflating::new();
+        inflating.update(&bomb);
+        assert!(inflating.member.total_out() < 96 << 20, "{}", inflating.member.total_out());
+        assert_eq!(inflating.finish(), Gzip::Broken("inflates too far"));
+
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let record = [noise(1_000), vec![b' '; 99_000]].concat();
+        (0..1_500).for_each(|_| encoder.write_all(&record).unwrap());
+        let dense = encoder.finish().unwrap();
+        assert!(matches!(of(&dense, true).gzip, Gzip::Whole { size: 150_000_000, .. }), "{}", dense.len());
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut rng = fastrand::Rng::with_seed(len as u64);
+        (0..len).map(|_| rng.u8(b'!'..b'~')).collect()
+    }
+}

@@ -63,6 +63,27 @@ pub fn after_prefix(prefix: &str) -> Option<String> {
     None
 }
 
+/// A prefix as the name of one directory of ours: slashes become `+`, all but letters, digits, `-`, `_` and `.`
+/// are percent-encoded, and so is a leading dot. Names that would be too long end in a hash of the whole.
+pub fn file_safe(prefix: &str) -> String {
+    let mut name = String::with_capacity(prefix.len());
+    for byte in prefix.trim_end_matches('/').bytes() {
+        match byte {
+            b'/' => name.push('+'),
+            b'.' if !name.is_empty() => name.push('.'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if name.len() > 200 || prefix.ends_with("//") {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, prefix.as_bytes());
+        name.truncate(160);
+        name.push_str("..");
+        name.push_str(&hex::encode(&hash.as_ref()[..16]));
+    }
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

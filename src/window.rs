@@ -1,1 +1,262 @@
-//! What to list, and from when on.
+//! What to list next, and from when on.
+//!
+//! Each tier remembers when its last complete listing began, and lists from `min(now, that) − depth`: an
+//! outage of any length is made up, and what was delivered late within the depth is found. A deeper listing
+//! counts for every shallower tier. Times are the service's own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Timestamp, seconds_between, shift};
+use crate::config::Poll;
+
+/// A memory later than this after now was written under a wrong clock, and is not trusted.
+pub const SKEW_SECONDS: i64 = 300;
+/// Keys dated later than this after now are the tail: listed daily, not by every poll.
+pub const AHEAD_SECONDS: i64 = 25 * 3600;
+/// A poll that would have to look back further than this leaves the gap to a sweep, and shows what is fresh.
+const PEEK_SECONDS: i64 = 26 * 3600;
+
+/// How much of a stream one listing covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The latest minutes or hours.
+    Poll,
+    /// A tier of so many seconds' depth.
+    Tier(i64),
+    /// Everything, oldest first, against the manifests.
+    Full,
+    /// Everything, newest month first: the first listing of a stream.
+    Backfill,
+    /// Future dates and odd names that sort after them.
+    Tail,
+}
+
+impl Scope {
+    /// The name under which requests and memories are counted.
+    pub fn name(self) -> String {
+        match self {
+            Self::Poll => "poll".into(),
+            Self::Tier(depth) => format!("{depth}s"),
+            Self::Full => "full".into(),
+            Self::Backfill => "backfill".into(),
+            Self::Tail => "tail".into(),
+        }
+    }
+}
+
+/// When the last complete listing of each scope began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Memory(BTreeMap<String, i64>);
+
+impl Memory {
+    /// Remembers that a complete listing of `scope` began at `began`.
+    ///
+    /// `trusted` is the time up to which the clocks agree: what was known before stays known when they do not.
+    pub fn complete(&mut self, scope: Scope, began: Timestamp, trusted: Timestamp) {
+        let seconds = began.min(trusted).as_second();
+        let name = if scope == Scope::Backfill { Scope::Full } else { scope }.name();
+        let known = self.0.get(&name).copied().filter(|known| *known <= began.as_second());
+        self.0.insert(name, known.map_or(seconds, |known| known.max(seconds)));
+    }
+
+    /// Since when a listing of `depth` seconds needs to make up, as far as the memories can be trusted at `now`.
+    ///
+    /// Every listing at least as deep counts; `None` when there was none.
+    pub fn covered(&self, depth: i64, now: Timestamp) -> Option<Timestamp> {
+        let reach = |name: &str| match name {
+            "poll" => 0,
+            "full" => i64::MAX,
+            "tail" => -1,
+            other => other.strip_suffix('s').and_then(|n| n.parse().ok()).unwrap_or(-1),
+        };
+        let latest = now.as_second() + SKEW_SECONDS;
+        self.0
+            .iter()
+            .filter(|(name, began)| reach(name) >= depth && **began <= latest)
+            .filter_map(|(_, began)| Timestamp::from_second(*began).ok())
+            .max()
+    }
+
+    fn exact(&self, scope: Scope, now: Timestamp) -> Option<Timestamp> {
+        let began = *self.0.get(&scope.name())?;
+        Timestamp::from_second(began).ok().filter(|_| began <= now.as_second() + SKEW_SECONDS)
+    }
+
+    /// When the tail was last listed.
+    pub fn tail(&self, now: Timestamp) -> Option<Timestamp> {
+        self.exact(Scope::Tail, now)
+    }
+}
+
+/// What a poll lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollWindow {
+    /// From when on.
+    pub from: Timestamp,
+    /// Whether it makes up everything since the last one; if not it only shows what is fresh, and counts for nothing.
+    pub complete: bool,
+}
+
+/// The window of a poll.
+///
+/// `page_from` is the time of the object that is about a page back from the newest one known: the poll looks
+/// back to there, within the configured bounds, so that it fits one page.
+pub fn poll_window(memory: &Memory, rules: &Poll, now: Timestamp, page_from: Option<Timestamp>) -> PollWindow {
+    let (least, most) = (seconds(rules.min_window), seconds(rules.max_window));
+    let depth = page_from.map_or(most, |from| seconds_between(from, now)).clamp(least, most);
+    match memory.covered(0, now) {
+        Some(last) if seconds_between(last, now) <= PEEK_SECONDS => {
+            PollWindow { from: shift(last.min(now), -depth), complete: true }
+        }
+        _ => PollWindow { from: shift(now, -most), complete: false },
+    }
+}
+
+/// A deeper listing that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub scope: Scope,
+    /// From when on; `None`: from the start.
+    pub from: Option<Timestamp>,
+}
+
+/// The deepest listing that is due, which makes up for all shallower ones.
+pub fn due(memory: &Memory, rules: &Poll, now: Timestamp) -> Option<Due> {
+    let Some(all) = memory.covered(i64::MAX, now) else {
+        return Some(Due { scope: Scope::Backfill, from: None });
+    };
+    if elapsed(all, now) >= seconds(rules.full_every) {
+        return Some(Due { scope: Scope::Full, from: None });
+    }
+    let deepest = rules.tiers.iter().rev().find_map(|tier| {
+        let depth = seconds(tier.depth);
+        let last = memory.covered(depth, now)?;
+        let due = elapsed(last, now) >= seconds(tier.every);
+        due.then(|| Due { scope: Scope::Tier(depth), from: Some(shift(last.min(now), -depth)) })
+    });
+    deepest.or_else(|| {
+        let last = memory.tail(now);
+        let due = last.is_none_or(|last| elapsed(last, now) >= seconds(rules.tail_every));
+        due.then(|| Due { scope: Scope::Tail, from: Some(shift(now, AHEAD_SECONDS)) })
+    })
+}
+
+/// How long to wait for the next poll of a stream: a tenth of the time since its last object, within bounds.
+///
+/// Busy streams are polled at the configured interval, silent ones ever less often.
+pub fn next_poll(rules: &Poll, last_object: Option<Timestamp>, now: Timestamp) -> Duration {
+    let idle = last_object.map_or(i64::MAX / 2, |last| seconds_between(last, now).max(0));
+    Duration::from_secs(u64::try_from(idle / 10).unwrap_or(0)).clamp(rules.every, rules.idle_every.max(rules.every))
+}
+
+fn elapsed(since: Timestamp, now: Timestamp) -> i64 {
+    seconds_between(since, now).max(0)
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Tier;
+
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+
+    fn rules() -> Poll {
+        let tier = |depth, every| Tier { depth: Duration::from_secs(depth), every: Duration::from_secs(every) };
+        Poll {
+            every: Duration::from_secs(60),
+            idle_every: Duration::from_secs(900),
+            min_window: Duration::from_secs(1200),
+            max_window: Duration::from_secs(2 * HOUR),
+            tiers: vec![tier(2 * HOUR, 900), tier(26 * HOUR, 6 * HOUR), tier(35 * DAY, DAY)],
+            full_every: Duration::from_secs(30 * DAY),
+            tail_every: Duration::from_secs(DAY),
+            discover_every: Duration::from_secs(HOUR),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn remembered(scopes: &[(Scope, i64)]) -> Memory {
+        let mut memory = Memory::default();
+        for (scope, second) in scopes {
+            memory.complete(*scope, at(*second), at(*second));
+        }
+        memory
+    }
+
+    #[test]
+    fn a_new_stream_shows_what_is_fresh_and_is_listed_whole() {
+        let memory = Memory::default();
+        assert_eq!(poll_window(&memory, &rules(), at(0), None), PollWindow { from: at(-7200), complete: false });
+        assert_eq!(due(&memory, &rules(), at(0)).unwrap().scope, Scope::Backfill);
+    }
+
+    #[test]
+    fn a_poll_starts_its_depth_before_the_last_one_began() {
+        let memory = remembered(&[(Scope::Full, -100), (Scope::Poll, -60)]);
+        assert_eq!(poll_window(&memory, &rules(), at(0), None).from, at(-60 - 7200));
+        assert_eq!(poll_window(&memory, &rules(), at(0), Some(at(-10))).from, at(-60 - 1200));
+        assert_eq!(poll_window(&memory, &rules(), at(0), Some(at(-3000))).from, at(-60 - 3000));
+    }
+
+    #[test]
+    fn after_an_outage_every_tier_makes_up_from_where_it_stopped() {
+        let memory = remembered(&[(Scope::Full, 0)]);
+        let day = DAY as i64;
+        let now = at(3 * day);
+        assert!(!poll_window(&memory, &rules(), now, None).complete);
+        assert_eq!(
+            due(&memory, &rules(), now).unwrap(),
+            Due { scope: Scope::Tier(35 * day), from: Some(at(-35 * day)) }
+        );
+        assert_eq!(due(&memory, &rules(), at(40 * day)).unwrap().scope, Scope::Full);
+    }
+
+    #[test]
+    fn tiers_fall_due_one_after_the_other_and_a_deeper_one_counts_for_the_shallower() {
+        let mut memory = remembered(&[(Scope::Full, 0), (Scope::Tail, 0)]);
+        assert_eq!(due(&memory, &rules(), at(899)), None);
+        assert_eq!(due(&memory, &rules(), at(900)).unwrap().scope, Scope::Tier(7200));
+        assert_eq!(due(&memory, &rules(), at(6 * 3600)).unwrap().scope, Scope::Tier(26 * 3600));
+        memory.complete(Scope::Tier(26 * 3600), at(6 * 3600), at(6 * 3600));
+        assert_eq!(due(&memory, &rules(), at(6 * 3600 + 899)), None);
+    }
+
+    #[test]
+    fn a_memory_from_the_future_is_not_trusted() {
+        let ten_years = 10 * 365 * DAY as i64;
+        let memory = remembered(&[(Scope::Full, ten_years)]);
+        assert_eq!(due(&memory, &rules(), at(0)).unwrap().scope, Scope::Backfill);
+        let memory = remembered(&[(Scope::Full, -50), (Scope::Poll, ten_years)]);
+        assert_eq!(poll_window(&memory, &rules(), at(0), None).from, at(-50 - 7200));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_moves_no_memory_back() {
+        let mut memory = remembered(&[(Scope::Full, 0)]);
+        memory.complete(Scope::Full, at(100), at(-1_000_000));
+        assert_eq!(memory.covered(i64::MAX, at(100)), Some(at(0)));
+    }
+
+    #[test]
+    fn idle_streams_are_polled_less_often() {
+        let rules = rules();
+        assert_eq!(next_poll(&rules, Some(at(-30)), at(0)), Duration::from_secs(60));
+        assert_eq!(next_poll(&rules, Some(at(-6000)), at(0)), Duration::from_secs(600));
+        assert_eq!(next_poll(&rules, Some(at(-600_000)), at(0)), Duration::from_secs(900));
+        assert_eq!(next_poll(&rules, None, at(0)), Duration::from_secs(900));
+    }
+}

@@ -1,0 +1,229 @@
+//! One turn of one stream: list, fetch, store, commit, seal. Source, destination and ledger meet here and nowhere else.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::clock::{Clock, Timestamp, shift};
+use crate::config::Poll;
+use crate::destination::Destination;
+use crate::error::{Class, Error, Report};
+use crate::layout::{Day, Stream};
+use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
+use crate::manifest::Manifests;
+use crate::service_clock::ServiceClock;
+use crate::source::Source;
+use crate::window::{self, AHEAD_SECONDS, Scope};
+
+mod compare;
+mod meter;
+mod outcome;
+mod retries;
+mod seal;
+mod sweep;
+mod transfer;
+mod walk;
+
+pub use meter::{Meter, Snapshot};
+use outcome::Streak;
+
+/// What a mirror works by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// When and how far back.
+    pub poll: Poll,
+    /// Nothing that is dated before is mirrored.
+    pub since: Option<Timestamp>,
+    /// Age in seconds at which objects are expected to leave the source.
+    pub retention: Option<i64>,
+    /// Days whose objects stay rows.
+    pub ledger_days: u32,
+    /// Objects of one pass in flight.
+    pub in_flight: usize,
+    /// Multiplies the delays between tries; 1 outside tests.
+    pub pace: f64,
+    /// A number from 0 to 1, for jitter.
+    pub random: fn() -> f64,
+}
+
+/// Bounds on what is in flight: of this source, and of all sources together.
+#[derive(Debug, Clone)]
+pub struct Permits {
+    /// Objects of this source.
+    pub source: Arc<Semaphore>,
+    /// Objects of all sources.
+    pub process: Arc<Semaphore>,
+}
+
+/// Mirrors the streams of one source.
+pub struct Mirror<S, D> {
+    source: Arc<S>,
+    destination: Arc<D>,
+    ledger: Ledger,
+    manifests: Manifests,
+    service: ServiceClock,
+    rules: Rules,
+    permits: Permits,
+    meter: Meter,
+}
+
+/// A stream and how far it is.
+#[derive(Debug)]
+pub struct Progress {
+    /// Which stream.
+    pub stream: Arc<Stream>,
+    /// Its number in the database.
+    pub id: StreamId,
+    /// How far it is, as committed.
+    pub checkpoint: Checkpoint,
+    streak: Streak,
+}
+
+/// What a turn is to do, and for how long.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Poll first.
+    pub poll: bool,
+    /// Leave a deep listing where it is at this time, after the page under way.
+    pub until: Instant,
+    /// Start nothing more, commit what is published.
+    pub stop: CancellationToken,
+}
+
+/// What a turn did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Objects that were stored.
+    pub stored: u64,
+    /// A deep listing is under way or due: another turn goes on with it.
+    pub unfinished: bool,
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// A mirror from `source` to `destination` that keeps its progress in `ledger`.
+    pub fn new(
+        source: Arc<S>,
+        destination: Arc<D>,
+        ledger: Ledger,
+        manifests: Manifests,
+        clock: Arc<dyn Clock>,
+        rules: Rules,
+        permits: Permits,
+    ) -> Self {
+        let service = ServiceClock::new(clock);
+        Self { source, destination, ledger, manifests, service, rules, permits, meter: Meter::default() }
+    }
+
+    /// Where the stream stands.
+    ///
+    /// # Errors
+    /// `Fatal` when the state cannot be read.
+    pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
+        let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
+        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default() })
+    }
+
+    /// Lists what is due, mirrors what is new, and seals what is old.
+    ///
+    /// May be dropped at any await: what was committed holds, and the rest is found again.
+    ///
+    /// # Errors
+    /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
+    pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        let before = self.meter.snapshot().stored;
+        if task.poll {
+            self.poll(progress, task).await?;
+            self.retry_failures(progress, task).await?;
+        }
+        let unfinished = self.sweep(progress, task).await?;
+        if !unfinished && !task.stop.is_cancelled() {
+            self.seal(progress, None).await?;
+        }
+        Ok(Turn { stored: self.meter.snapshot().stored - before, unfinished })
+    }
+
+    /// Lists the latest minutes; again when the first page shows that the clocks had parted.
+    async fn poll(&self, progress: &mut Progress, task: &Task) -> Result<(), Error> {
+        for _ in 0..2 {
+            let now = self.service.now();
+            let page_from = self.ledger.page_back(&progress.stream, progress.id, PAGE_BACK, Day::at(now)).await?;
+            let window = window::poll_window(&progress.checkpoint.memory, &self.rules.poll, now, page_from);
+            let mut range = Range {
+                after: Some(progress.stream.bound(self.not_before_since(window.from))),
+                until: Some(progress.stream.bound(shift(now, AHEAD_SECONDS))),
+                ..Range::default()
+            };
+            let walked = self.walk(progress, Scope::Poll, &mut range, task, None).await?;
+            if walked.surprised {
+                debug!(stream = %progress.stream, "The service's clock is not where it was: polling again");
+                continue;
+            }
+            if walked.finished && window.complete {
+                self.complete(progress, Scope::Poll, now, self.trusted(now)).await?;
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// Remembers a complete listing, in which every object has been recorded one way or the other.
+    async fn complete(
+        &self,
+        progress: &mut Progress,
+        scope: Scope,
+        began: Timestamp,
+        trusted: Timestamp,
+    ) -> Result<(), Error> {
+        progress.checkpoint.memory.complete(scope, began, trusted);
+        let (failing, _) = self.ledger.failures_count(&progress.stream, progress.id).await?;
+        if failing == 0 && scope != Scope::Tail {
+            let known = progress.checkpoint.listed_through.filter(|known| *known <= began);
+            progress.checkpoint.listed_through = known.max(Some(began.min(trusted)));
+        }
+        self.commit(progress, &crate::ledger::Commit::default()).await
+    }
+
+    async fn commit(&self, progress: &Progress, commit: &crate::ledger::Commit) -> Result<(), Error> {
+        let now = self.service.ours();
+        self.ledger.commit(&progress.stream, progress.id, commit, &progress.checkpoint, now).await
+    }
+
+    /// Up to when both clocks agree that it is past.
+    fn trusted(&self, now: Timestamp) -> Timestamp {
+        if self.service.skew().is_some() { now.min(self.service.ours()) } else { now }
+    }
+
+    fn not_before_since(&self, from: Timestamp) -> Timestamp {
+        self.rules.since.map_or(from, |since| from.max(since))
+    }
+
+    /// What this mirror has done since it was made.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The service's clock as this source sees it.
+    pub fn service_clock(&self) -> &ServiceClock {
+        &self.service
+    }
+
+    /// The source, for discovery.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The state.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+/// A poll looks back as far as so many objects reach, so that they and what is new fit one page of 1,000.
+const PAGE_BACK: u32 = 800;
+
+fn internal(stream: &Stream, why: impl std::fmt::Display) -> Error {
+    Error::of(Class::Stream, Report::new("mirror", stream.to_string(), why))
+}

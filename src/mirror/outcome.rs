@@ -1,0 +1,395 @@
+//! Turns what was fetched into durable copies and committed rows, in groups.
+
+use futures_util::StreamExt;
+use futures_util::stream::{FuturesUnordered, iter};
+use tokio::time::{Duration, Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::{Mirror, Progress, Task};
+use crate::clock::{Timestamp, shift};
+use crate::destination::{Destination, Item, Place, Published, Staged};
+use crate::error::{Class, Error};
+use crate::key::Shown;
+use crate::ledger::{Alarm, Commit, Failure};
+use crate::object::{Listed, Metadata};
+use crate::record::{Record, version_of};
+use crate::source::Source;
+
+/// A group is published and committed at so many objects, bytes, or seconds, whichever comes first.
+const GROUP_OBJECTS: usize = 1000;
+const GROUP_BYTES: u64 = 64 << 20;
+const GROUP_AGE: Duration = Duration::from_secs(2);
+/// So many failures in a row with one code, and none stored: it is not the objects.
+const DENIED_IN_A_ROW: u32 = 20;
+const TRANSIENT_IN_A_ROW: u32 = 8;
+/// Tries, a pass each, before an object is in quarantine; then daily.
+const TRIES_BEFORE_QUARANTINE: u32 = 5;
+const DAY_SECONDS: i64 = 86_400;
+
+/// An object that is to be mirrored.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// As listed, or as it failed last time.
+    pub listed: Listed,
+    /// What is recorded of it already.
+    pub known: Option<Record>,
+    /// Its failures so far.
+    pub failure: Option<Failure>,
+    /// Other bytes stand in its place: it goes beside them.
+    pub beside: bool,
+}
+
+/// What fetching gave.
+pub(super) enum Fetch<H> {
+    Got(Got<H>),
+    /// It was gone when it was asked for.
+    Vanished,
+    Failed(Error),
+}
+
+/// Bytes that are what the source holds.
+pub(super) struct Got<H> {
+    pub staged: Staged<H>,
+    /// As sent, which may be later than listed.
+    pub listed: Listed,
+    pub metadata: Metadata,
+    /// Why its gzip is broken at the source, if it is.
+    pub broken: Option<&'static str>,
+}
+
+/// Failures in a row, with nothing stored between them.
+#[derive(Debug, Default)]
+pub(super) struct Streak {
+    code: String,
+    count: u32,
+}
+
+impl Streak {
+    /// Counts a failure; true when it is one too many to be the objects' own.
+    fn failed(&mut self, error: &Error) -> bool {
+        if self.code != error.code() {
+            *self = Self { code: error.code().to_owned(), count: 0 };
+        }
+        self.count += 1;
+        match error.class() {
+            Class::Transient => self.count >= TRANSIENT_IN_A_ROW,
+            _ => is_denied(&self.code) && self.count >= DENIED_IN_A_ROW,
+        }
+    }
+}
+
+fn is_denied(code: &str) -> bool {
+    code.starts_with("KMS.") || matches!(code, "AccessDenied" | "AllAccessDisabled" | "AccountProblem")
+}
+
+/// What waits to be published and committed together.
+struct Group<H> {
+    got: Vec<(Want, Got<H>)>,
+    bytes: u64,
+    due: Instant,
+}
+
+impl<H> Group<H> {
+    fn new() -> Self {
+        Self { got: Vec::new(), bytes: 0, due: Instant::now() + GROUP_AGE }
+    }
+
+    fn is_full(&self) -> bool {
+        self.got.len() >= GROUP_OBJECTS || self.bytes >= GROUP_BYTES
+    }
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Mirrors all that is wanted; `false` when it was told to stop first.
+    ///
+    /// Failures are committed last, and not at all when they turn out to be the stream's.
+    pub(super) async fn mirror_all(
+        &self,
+        progress: &mut Progress,
+        wants: Vec<Want>,
+        task: &Task,
+    ) -> Result<bool, Error> {
+        if wants.is_empty() {
+            return Ok(true);
+        }
+        self.meter.wanted(wants.len(), wants.iter().map(|want| want.listed.size).sum());
+        let mut rest = Commit::default();
+        let mut again = Vec::new();
+        let finished = self.fetch_all(progress, wants, task, &mut rest, &mut again).await?;
+        // Other bytes of an unknown origin stand in their place: fetched once more, stored beside them.
+        let finished =
+            finished && (again.is_empty() || self.fetch_all(progress, again, task, &mut rest, &mut Vec::new()).await?);
+        if !rest.is_empty() {
+            self.commit(progress, &rest).await?;
+        }
+        Ok(finished)
+    }
+
+    async fn fetch_all(
+        &self,
+        progress: &mut Progress,
+        wants: Vec<Want>,
+        task: &Task,
+        rest: &mut Commit,
+        again: &mut Vec<Want>,
+    ) -> Result<bool, Error> {
+        let mut waiting = iter(wants);
+        let mut in_flight = FuturesUnordered::new();
+        let mut group = Group::new();
+        loop {
+            while in_flight.len() < self.rules.in_flight
+                && let Some(want) = waiting.next().await
+            {
+                in_flight.push(self.transfer(want));
+            }
+            let (want, fetch) = tokio::select! {
+                biased;
+                () = task.stop.cancelled() => {
+                    // What is fetched is kept; what is under way is abandoned and found again.
+                    self.store(progress, &mut group, again).await?;
+                    return Ok(false);
+                }
+                next = in_flight.next() => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+                () = sleep_until(group.due), if !group.got.is_empty() => {
+                    self.store(progress, &mut group, again).await?;
+                    continue;
+                }
+            };
+            progress.checkpoint.gets += 1;
+            if let Some(error) = self.take(progress, want, fetch, &mut group, rest) {
+                self.store(progress, &mut group, again).await?;
+                return Err(error);
+            }
+            if group.is_full() {
+                self.store(progress, &mut group, again).await?;
+            }
+        }
+        self.store(progress, &mut group, again).await?;
+        Ok(true)
+    }
+
+    /// Sorts one outcome into the group or the rest; an error ends the pass.
+    fn take(
+        &self,
+        progress: &mut Progress,
+        want: Want,
+        fetch: Fetch<D::Handle>,
+        group: &mut Group<D::Handle>,
+        rest: &mut Commit,
+    ) -> Option<Error> {
+        match fetch {
+            Fetch::Got(got) => {
+                progress.streak = Streak::default();
+                if group.got.is_empty() {
+                    group.due = Instant::now() + GROUP_AGE;
+                }
+                group.bytes += got.staged.content.size;
+                group.got.push((want, got));
+                None
+            }
+            Fetch::Vanished => {
+                rest.alarms.push(vanished_unseen(&want));
+                rest.resolved.extend(want.failure.map(|failure| failure.key));
+                None
+            }
+            Fetch::Failed(error) if matches!(error.class(), Class::Object | Class::Transient) => {
+                self.meter.failed();
+                if progress.streak.failed(&error) {
+                    return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
+                }
+                let failure = failure_of(&want, &error, self.service.now());
+                if failure.attempts == 1 || failure.quarantined {
+                    let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
+                    warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts, %error,
+                        "`{}` {state}", Shown(&failure.key));
+                }
+                rest.failed.push(failure);
+                None
+            }
+            Fetch::Failed(error) => Some(error),
+        }
+    }
+
+    /// Publishes a group durably, then records it in one transaction.
+    async fn store(
+        &self,
+        progress: &mut Progress,
+        group: &mut Group<D::Handle>,
+        again: &mut Vec<Want>,
+    ) -> Result<(), Error> {
+        let taken = std::mem::replace(group, Group::new());
+        if taken.got.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::default();
+        let (mut stories, mut items) = (Vec::new(), Vec::new());
+        for (want, got) in taken.got {
+            let story = Story::of(&progress.stream, &want, &got);
+            if let (Change::Tag, Some(known)) = (story.change, &want.known) {
+                // The same bytes under another tag are noted; the copy that is here stays as it is.
+                let later = known.later;
+                commit.updated.push(Record { later, ..story.record });
+                commit.resolved.extend(want.failure.map(|failure| failure.key));
+                continue;
+            }
+            let metadata = progress.stream.kind.keeps_metadata.then_some(got.metadata);
+            items.push(Item { place: story.place(&want.listed.key), staged: got.staged, metadata });
+            stories.push((want, story));
+        }
+        let published = if items.is_empty() { Vec::new() } else { self.destination.publish(items).await? };
+        crate::failpoint::reached("published");
+        let (mut objects, mut bytes) = (0, 0);
+        for ((want, story), published) in stories.into_iter().zip(published) {
+            if published == Published::Other {
+                commit.alarms.push(conflict(&want));
+                again.push(Want { beside: true, ..want });
+                continue;
+            }
+            (objects, bytes) = (objects + 1, bytes + story.record.size);
+            story.tell(&progress.stream, &want);
+            story.record_into(&mut commit, want);
+        }
+        self.note_newest(progress, &commit);
+        self.commit(progress, &commit).await?;
+        crate::failpoint::reached("committed");
+        self.meter.stored(objects, bytes);
+        Ok(())
+    }
+
+    fn note_newest(&self, progress: &mut Progress, commit: &Commit) {
+        let dated = commit.inserted.iter().filter_map(|record| progress.stream.dated(&record.suffix));
+        // A name may claim any date; only what is plausible tells how far the copy is.
+        let plausible = dated.filter(|dated| *dated <= shift(self.service.now(), crate::window::AHEAD_SECONDS));
+        progress.checkpoint.newest_object = plausible.max().max(progress.checkpoint.newest_object);
+        if !commit.inserted.is_empty() {
+            progress.checkpoint.last_stored_at = Some(self.service.now());
+        }
+    }
+}
+
+/// How a fetched object relates to what is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    New,
+    /// The bytes are those that are here.
+    Tag,
+    /// Other bytes than those that are here.
+    Bytes,
+}
+
+struct Story {
+    change: Change,
+    record: Record,
+    broken: Option<&'static str>,
+}
+
+impl Story {
+    fn of<H>(stream: &crate::layout::Stream, want: &Want, got: &Got<H>) -> Self {
+        let suffix = stream.suffix(&got.listed.key).unwrap_or_default();
+        let mut record = Record::of(suffix, &got.listed, &got.staged.content);
+        let change = match &want.known {
+            None => Change::New,
+            Some(known) if known.sha256 == record.sha256 => Change::Tag,
+            Some(_) => Change::Bytes,
+        };
+        record.later = change == Change::Bytes || want.beside;
+        Self { change, record, broken: got.broken }
+    }
+
+    fn place(&self, key: &str) -> Place {
+        Place { key: key.to_owned(), version: self.record.later.then(|| version_of(&self.record.sha256)) }
+    }
+
+    fn tell(&self, stream: &crate::layout::Stream, want: &Want) {
+        let (key, size_bytes) = (Shown(&want.listed.key), self.record.size);
+        info!(target: "trailsync::stored", source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
+    }
+
+    fn record_into(self, commit: &mut Commit, want: Want) {
+        if let Some(why) = self.broken {
+            commit.alarms.push(malformed(&want, why));
+        }
+        commit.resolved.extend(want.failure.map(|failure| failure.key));
+        match self.change {
+            Change::New => commit.inserted.push(self.record),
+            Change::Tag => commit.updated.push(self.record),
+            Change::Bytes => {
+                commit.alarms.push(replaced(&want.listed.key, &self.record));
+                commit.updated.push(self.record);
+            }
+        }
+    }
+}
+
+/// The next entry of an object that failed: soon, then later, then daily.
+fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
+    let before = want.failure.as_ref();
+    let attempts = before.map_or(1, |failure| failure.attempts.saturating_add(1));
+    // Archived storage answers the same for as long as nobody restores it.
+    let quarantined = attempts >= TRIES_BEFORE_QUARANTINE || error.code() == "InvalidObjectState";
+    let wait = match attempts {
+        _ if quarantined => DAY_SECONDS,
+        1 => 60,
+        2 => 300,
+        3 => 900,
+        _ => 3600,
+    };
+    Failure {
+        key: want.listed.key.clone(),
+        size: want.listed.size,
+        etag: want.listed.etag.clone(),
+        modified: want.listed.modified,
+        first_failed: before.map_or(now, |failure| failure.first_failed),
+        attempts,
+        quarantined,
+        next_try: shift(now, wait),
+        code: error.code().to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn alarm(kind: &'static str, key: &str, detail: String) -> Alarm {
+    warn!(alarm = kind, object.key = %Shown(key), "{detail}");
+    Alarm { kind, subject: key.to_owned(), detail }
+}
+
+fn vanished_unseen(want: &Want) -> Alarm {
+    let key = &want.listed.key;
+    alarm("vanished", key, format!("`{}` was listed and was gone before it could be fetched", Shown(key)))
+}
+
+fn conflict(want: &Want) -> Alarm {
+    let key = &want.listed.key;
+    alarm(
+        "conflict",
+        key,
+        format!(
+            "other bytes stand in the place of `{}`, and trailsync did not record them; the object is stored beside them",
+            Shown(key)
+        ),
+    )
+}
+
+fn malformed(want: &Want, why: &str) -> Alarm {
+    let key = &want.listed.key;
+    alarm(
+        "malformed",
+        key,
+        format!("`{}` is not one whole gzip member at the source: {why}; stored as it is", Shown(key)),
+    )
+}
+
+fn replaced(key: &str, record: &Record) -> Alarm {
+    let version = version_of(&record.sha256);
+    alarm(
+        "replaced",
+        key,
+        format!(
+            "the source replaced the bytes of `{}`; both versions are kept, the later one as version {version}",
+            Shown(key)
+        ),
+    )
+}

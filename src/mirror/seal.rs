@@ -1,0 +1,133 @@
+//! Moves the rows of old days into manifests: first the file, here and beside the copy, then the rows in one transaction.
+
+use std::sync::Arc;
+
+use tracing::debug;
+
+use super::{Mirror, Progress, internal};
+use crate::clock::{seconds_between, shift};
+use crate::destination::Destination;
+use crate::error::{Class, Error, Report};
+use crate::layout::{Day, Stream};
+use crate::ledger::SealedDay;
+use crate::manifest::{Generations, Header, Written, file_name};
+use crate::record::Record;
+use crate::source::Source;
+use crate::window::AHEAD_SECONDS;
+
+/// Rows of one generation: bounds memory, whatever is in a day.
+const ROWS: u32 = 20_000;
+/// Late objects of a sealed day are sealed together, a day after the last of them came.
+const LATE_SECONDS: i64 = 86_400;
+/// Generations at which a day is written whole again, unless it is very large.
+const GENERATIONS: u32 = 8;
+const WHOLE_OBJECTS: u64 = 50_000;
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Seals every day that is older than the ledger, or too far ahead; with `reached`, only those before it.
+    ///
+    /// Nothing is sealed while the clocks disagree.
+    pub(super) async fn seal(&self, progress: &Progress, reached: Option<Day>) -> Result<(), Error> {
+        if self.service.skew().is_some() {
+            return Ok(());
+        }
+        let now = self.service.now();
+        let open =
+            Day::at(shift(now, -i64::from(self.rules.ledger_days) * 86_400))..=Day::at(shift(now, AHEAD_SECONDS));
+        for day in self.ledger.days_outside(&progress.stream, progress.id, open).await? {
+            if reached.is_none_or(|reached| day < reached) {
+                while self.seal_rows(progress, day).await? {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals up to [`ROWS`] rows of a day; `true` when there are more.
+    async fn seal_rows(&self, progress: &Progress, day: Day) -> Result<bool, Error> {
+        let stream = &progress.stream;
+        let from = (day, Vec::new());
+        let mut rows = self.ledger.records_from(stream, progress.id, day == Day::ODD, &from, ROWS).await?;
+        let full = rows.len() == ROWS as usize;
+        rows.retain(|record| stream.pack(&record.suffix).0 == day);
+        let Some(last) = rows.last() else { return Ok(false) };
+        let through = stream.pack(&last.suffix).1;
+        let more = full && rows.len() == ROWS as usize;
+        let sealed =
+            self.ledger.sealed_days(stream, progress.id, day, 1).await?.into_iter().find(|sealed| sealed.day == day);
+        let newest = rows.iter().map(|record| record.modified).max();
+        if sealed.is_some() && !more && newest.is_some_and(|at| seconds_between(at, self.service.now()) < LATE_SECONDS)
+        {
+            return Ok(false);
+        }
+        let (written, sealed) = self.write_generation(stream, day, sealed, rows).await?;
+        self.keep_beside(&written).await?;
+        crate::failpoint::reached("manifest_written");
+        self.ledger.seal(stream, progress.id, &sealed, written.bytes.len() as u64, &through).await?;
+        debug!(%stream, %day, objects = sealed.objects, generation = sealed.generations.last, "Sealed {day}");
+        Ok(more)
+    }
+
+    async fn write_generation(
+        &self,
+        stream: &Arc<Stream>,
+        day: Day,
+        sealed: Option<SealedDay>,
+        rows: Vec<Record>,
+    ) -> Result<(Written, SealedDay), Error> {
+        let (manifests, stream) = (self.manifests.clone(), stream.clone());
+        let subject = stream.clone();
+        let write = tokio::task::spawn_blocking(move || {
+            let mut rows = rows;
+            let mut objects = rows.len() as u64;
+            let mut whole = sealed.is_none();
+            let mut first = sealed.map_or(1, |sealed| sealed.generations.first);
+            let generation = sealed.map_or(1, |sealed| sealed.generations.last + 1);
+            if let Some(sealed) = sealed {
+                let fold = generation - first >= GENERATIONS && sealed.objects <= WHOLE_OBJECTS;
+                objects = merge(manifests.read(&stream, day, sealed.generations)?, &mut rows, fold)?;
+                if fold {
+                    (whole, first) = (true, generation);
+                }
+            }
+            let previous = sealed.map(|sealed| hex::encode(sealed.generations.hash));
+            let (source, prefix) = (stream.source.clone(), stream.prefix.clone());
+            let header = Header { manifest: 1, source, prefix, day: day.0, generation, previous, whole };
+            let written = manifests.write(&stream, &header, &rows)?;
+            let generations = Generations { first, last: generation, hash: written.hash };
+            std::io::Result::Ok((written, SealedDay { day, generations, objects }))
+        });
+        let joined = write.await.map_err(|error| internal(&subject, error))?;
+        joined.map_err(|error| unwritten(&subject, day, &error))
+    }
+
+    async fn keep_beside(&self, written: &Written) -> Result<(), Error> {
+        self.destination.keep(&format!("manifests/{}", written.name), written.bytes.clone()).await
+    }
+}
+
+/// Counts the objects of a day with its new rows; with `fold`, takes the earlier lines in among them.
+fn merge(earlier: crate::manifest::Merged, rows: &mut Vec<Record>, fold: bool) -> std::io::Result<u64> {
+    let mut objects = rows.len() as u64;
+    let mut kept = Vec::new();
+    for record in earlier {
+        let record = record?;
+        if rows.binary_search_by(|row| row.suffix.as_str().cmp(&record.suffix)).is_err() {
+            objects += 1;
+            if fold {
+                kept.push(record);
+            }
+        }
+    }
+    rows.append(&mut kept);
+    rows.sort_unstable_by(|a, b| a.suffix.cmp(&b.suffix));
+    Ok(objects)
+}
+
+fn unwritten(stream: &Stream, day: Day, error: &std::io::Error) -> Error {
+    let class = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Class::Stream,
+        _ => Class::Fatal,
+    };
+    let report = Report::new("seal", file_name(stream, day, 0), error);
+    Error::of(class, report.mend("check the disk of the state directory"))
+}

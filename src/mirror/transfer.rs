@@ -1,0 +1,124 @@
+//! Fetches one object: reads it to its end, checks it, tries again where that may help.
+
+use tracing::debug;
+
+use super::Mirror;
+use super::outcome::{Fetch, Got, Want};
+use crate::destination::{Destination, Staged};
+use crate::error::{Class, Error, Report};
+use crate::object::{Content, Gzip, Listed};
+use crate::retry::PassDelays;
+use crate::source::{FetchRequest, Fetched, Source};
+
+/// Tries of one request within a pass.
+pub(super) const TRIES: u32 = 4;
+
+/// What the headers promise, without the body.
+struct Head {
+    listed: Listed,
+    metadata: crate::object::Metadata,
+    checksummed: bool,
+    etag_is_md5: bool,
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Fetches what is wanted under a permit of the source and one of the process.
+    pub(super) async fn transfer(&self, want: Want) -> (Want, Fetch<D::Handle>) {
+        let permits = tokio::try_join!(self.permits.source.acquire(), self.permits.process.acquire());
+        let fetch = match permits {
+            Ok(_permits) => self.fetch_patiently(&want).await,
+            Err(closed) => {
+                Fetch::Failed(Error::of(Class::Transient, Report::new("GetObject", &want.listed.key, closed)))
+            }
+        };
+        (want, fetch)
+    }
+
+    async fn fetch_patiently(&self, want: &Want) -> Fetch<D::Handle> {
+        if let Some(class) = &want.listed.archived {
+            return Fetch::Failed(archived(&want.listed.key, class));
+        }
+        let mut delays = PassDelays::default();
+        let mut seen: Option<Content> = None;
+        // A retried object is taken as it is there now; a listed one only as it was listed.
+        let mut exact = want.failure.is_none();
+        loop {
+            let error = match self.fetch_once(want, exact).await {
+                Ok((head, staged)) => match verdict(&head, &staged.content, seen.as_ref()) {
+                    Verdict::Whole(broken) => {
+                        return Fetch::Got(Got { staged, listed: head.listed, metadata: head.metadata, broken });
+                    }
+                    Verdict::Doubtful(why) => {
+                        seen = Some(staged.content);
+                        Error::of(
+                            Class::Transient,
+                            Report::new("GetObject", &want.listed.key, why).code("BodyMismatch"),
+                        )
+                    }
+                },
+                Err(error) if error.code() == "NoSuchKey" => return Fetch::Vanished,
+                Err(error) if error.code() == "PreconditionFailed" && exact => {
+                    // Replaced since it was listed: what is there now is mirrored instead.
+                    exact = false;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if error.class() != Class::Transient || delays.failures() + 1 >= TRIES {
+                return Fetch::Failed(error);
+            }
+            debug!(%error, "Fetching again");
+            tokio::time::sleep(delays.after(&error, (self.rules.random)()).mul_f64(self.rules.pace)).await;
+        }
+    }
+
+    async fn fetch_once(&self, want: &Want, exact: bool) -> Result<(Head, Staged<D::Handle>), Error> {
+        self.meter.got();
+        let key = want.listed.key.clone();
+        let request = FetchRequest { if_match: exact.then(|| want.listed.etag.clone()), key };
+        let Fetched { size, etag, modified, metadata, checksummed, etag_is_md5, body, .. } =
+            self.source.fetch(&request).await?;
+        let listed = Listed { key: request.key, size, etag, modified, archived: None };
+        if exact && (listed.size != want.listed.size || listed.etag != want.listed.etag) {
+            let why = format!(
+                "listed with {} bytes and tag {}, sent with {size} and {}",
+                want.listed.size,
+                want.listed.etag.as_str(),
+                listed.etag.as_str()
+            );
+            return Err(Error::of(Class::Transient, Report::new("GetObject", listed.key, why).code("HeadMismatch")));
+        }
+        let staged = self.destination.stage(body, size, listed.key.ends_with(".gz")).await?;
+        Ok((Head { listed, metadata, checksummed, etag_is_md5 }, staged))
+    }
+}
+
+enum Verdict {
+    /// These are the bytes that the source holds. Where its gzip is broken all the same, why.
+    Whole(Option<&'static str>),
+    /// They may have been altered on the way.
+    Doubtful(&'static str),
+}
+
+/// Judges bytes by what vouches for them: the service's checksum, the tag where it is an MD5, gzip's own checksum, or
+/// the same bytes twice.
+fn verdict(head: &Head, content: &Content, seen: Option<&Content>) -> Verdict {
+    if content.size != head.listed.size {
+        return Verdict::Doubtful("the body has another length than its headers promise");
+    }
+    let md5 = head.listed.etag.as_md5().filter(|_| head.etag_is_md5);
+    if md5.is_some_and(|md5| md5 != content.md5) {
+        return Verdict::Doubtful("the MD5 of the body is not the object's tag");
+    }
+    match content.gzip {
+        Gzip::Broken(why) if head.checksummed || md5.is_some() || seen == Some(content) => Verdict::Whole(Some(why)),
+        Gzip::Broken(why) => Verdict::Doubtful(why),
+        Gzip::Whole { .. } | Gzip::NotExpected => Verdict::Whole(None),
+    }
+}
+
+fn archived(key: &str, class: &str) -> Error {
+    let report = Report::new("GetObject", key, format_args!("the object is in storage class {class}"))
+        .code("InvalidObjectState");
+    Error::of(Class::Object, report.mend("restore it in Account A (`s3:RestoreObject`); it is retried daily"))
+}

@@ -1,0 +1,181 @@
+//! Everything that is recorded of a stream, in key order: rows of the ledger and lines of manifests as one.
+
+use std::collections::VecDeque;
+
+use crate::error::{Class, Error, Report};
+use crate::layout::{Day, Stream};
+use crate::ledger::{Ledger, SealedDay, StreamId};
+use crate::manifest::{Manifests, Merged};
+use crate::record::Record;
+
+/// Rows and manifest lines that are held at a time: memory does not grow with the stream.
+const CHUNK: u32 = 1000;
+
+/// Walks the records of a stream from a key on. A row wins over a manifest line of the same key.
+pub struct Records<'a> {
+    dated: Side<'a>,
+    odd: Side<'a>,
+}
+
+impl<'a> Records<'a> {
+    /// The records whose suffix is `from` or sorts after it.
+    pub fn from(ledger: &'a Ledger, manifests: &'a Manifests, stream: &'a Stream, id: StreamId, from: &str) -> Self {
+        let [dated, odd] = stream.places_from(from);
+        let side = |is_odd, place: (Day, Vec<u8>)| Side {
+            ledger,
+            manifests,
+            stream,
+            id,
+            is_odd,
+            from: from.to_owned(),
+            sealed: SealedLines { next_day: place.0, ..SealedLines::default() },
+            place,
+            rows: VecDeque::new(),
+            rows_end: false,
+        };
+        Self { dated: side(false, dated), odd: side(true, odd) }
+    }
+
+    /// The next record's suffix, without taking it.
+    ///
+    /// # Errors
+    /// `Fatal` when database or manifests are damaged.
+    pub async fn peek(&mut self) -> Result<Option<&str>, Error> {
+        self.dated.fill().await?;
+        self.odd.fill().await?;
+        Ok(match (self.dated.head(), self.odd.head()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        })
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// As for [`Records::peek`].
+    pub async fn next(&mut self) -> Result<Option<Record>, Error> {
+        self.peek().await?;
+        let odd_first = match (self.dated.head(), self.odd.head()) {
+            (Some(a), Some(b)) => b < a,
+            (a, _) => a.is_none(),
+        };
+        Ok(if odd_first { self.odd.take() } else { self.dated.take() })
+    }
+}
+
+/// The dated records or the odd ones.
+struct Side<'a> {
+    ledger: &'a Ledger,
+    manifests: &'a Manifests,
+    stream: &'a Stream,
+    id: StreamId,
+    is_odd: bool,
+    from: String,
+    place: (Day, Vec<u8>),
+    rows: VecDeque<Record>,
+    rows_end: bool,
+    sealed: SealedLines,
+}
+
+#[derive(Default)]
+struct SealedLines {
+    next_day: Day,
+    days: VecDeque<SealedDay>,
+    days_end: bool,
+    open: Option<Merged>,
+    lines: VecDeque<Record>,
+}
+
+impl Side<'_> {
+    /// Makes sure that both heads are there, where there are any.
+    async fn fill(&mut self) -> Result<(), Error> {
+        if self.rows.is_empty() && !self.rows_end {
+            self.fill_rows().await?;
+        }
+        while self.sealed.lines.is_empty() && !self.sealed_end() {
+            self.fill_lines().await?;
+        }
+        Ok(())
+    }
+
+    async fn fill_rows(&mut self) -> Result<(), Error> {
+        let rows = self.ledger.records_from(self.stream, self.id, self.is_odd, &self.place, CHUNK).await?;
+        self.rows_end = rows.len() < CHUNK as usize;
+        if let Some(last) = rows.last() {
+            let (day, mut name) = self.stream.pack(&last.suffix);
+            name.push(0);
+            self.place = (day, name);
+        }
+        self.rows = rows.into();
+        Ok(())
+    }
+
+    fn sealed_end(&self) -> bool {
+        self.sealed.open.is_none() && self.sealed.days.is_empty() && self.sealed.days_end
+    }
+
+    async fn fill_lines(&mut self) -> Result<(), Error> {
+        if self.sealed.open.is_none() {
+            let Some(day) = self.next_sealed_day().await? else { return Ok(()) };
+            let merged = self.manifests.read(self.stream, day.day, day.generations);
+            self.sealed.open = Some(merged.map_err(|error| self.damaged(&error))?);
+        }
+        let Some(mut merged) = self.sealed.open.take() else { return Ok(()) };
+        let read = tokio::task::spawn_blocking(move || {
+            let lines: std::io::Result<VecDeque<Record>> = merged.by_ref().take(CHUNK as usize).collect();
+            lines.map(|lines| (merged, lines))
+        });
+        let joined = read.await.map_err(|error| self.damaged(&std::io::Error::other(error)))?;
+        let (merged, mut lines) = joined.map_err(|error| self.damaged(&error))?;
+        self.sealed.open = (lines.len() == CHUNK as usize).then_some(merged);
+        lines.retain(|record| record.suffix >= self.from);
+        self.sealed.lines = lines;
+        Ok(())
+    }
+
+    async fn next_sealed_day(&mut self) -> Result<Option<SealedDay>, Error> {
+        if self.sealed.days.is_empty() && !self.sealed.days_end {
+            let wanted = if self.is_odd { 1 } else { CHUNK };
+            let from = if self.is_odd { Day::ODD } else { self.sealed.next_day.max(Day(1)) };
+            let mut days = self.ledger.sealed_days(self.stream, self.id, from, wanted).await?;
+            days.retain(|day| self.is_odd == (day.day == Day::ODD));
+            self.sealed.days_end = self.is_odd || days.len() < wanted as usize;
+            if let Some(last) = days.last() {
+                self.sealed.next_day = Day(last.day.0 + 1);
+            }
+            self.sealed.days = days.into();
+        }
+        Ok(self.sealed.days.pop_front())
+    }
+
+    fn head(&self) -> Option<&str> {
+        let row = self.rows.front().map(|record| record.suffix.as_str());
+        let line = self.sealed.lines.front().map(|record| record.suffix.as_str());
+        match (row, line) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn take(&mut self) -> Option<Record> {
+        let row = self.rows.front().map(|record| record.suffix.as_str());
+        let line = self.sealed.lines.front().map(|record| record.suffix.as_str());
+        match (row, line) {
+            (Some(a), Some(b)) if a == b => {
+                self.sealed.lines.pop_front();
+                self.rows.pop_front()
+            }
+            (Some(a), Some(b)) if a > b => self.sealed.lines.pop_front(),
+            (None, Some(_)) => self.sealed.lines.pop_front(),
+            _ => self.rows.pop_front(),
+        }
+    }
+
+    fn damaged(&self, error: &std::io::Error) -> Error {
+        let report = Report::new("read the manifests of", self.stream.to_string(), error);
+        Error::of(
+            Class::Fatal,
+            report.mend("restore them from the copy's `.trailsync/manifests`, or run `trailsync rebuild`"),
+        )
+    }
+}
