@@ -29,8 +29,9 @@ pub use sts::{AssumeRequest, Assumed, AwsSts, Identity, Sts};
 /// How many roles are assumed at once in the whole process.
 pub const ASSUMED_AT_ONCE: usize = 8;
 
-/// A wall clock that jumps ahead is noticed after this time at the latest.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A wall clock that jumps ahead is noticed after this time at the latest, and at once by whoever needs
+/// credentials that have ended by it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(900);
 
 /// A credential source that hangs is given up after this time.
 const LONGEST_BASE: Duration = Duration::from_secs(30);
