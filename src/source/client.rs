@@ -173,6 +173,7 @@ impl Failure {
             (None, SdkError::TimeoutError(_)) => "Timeout".to_owned(),
             (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => "Timeout".to_owned(),
             (None, SdkError::DispatchFailure(_)) if is_untrusted(error) => "UntrustedCertificate".to_owned(),
+            (None, SdkError::DispatchFailure(failure)) if failure.is_user() => "NotSent".to_owned(),
             (None, SdkError::DispatchFailure(_)) => "ConnectionFailed".to_owned(),
             (None, SdkError::ConstructionFailure(_)) => "NotSent".to_owned(),
             (None, _) => match status {

@@ -198,11 +198,13 @@ impl Source for S3Source {
 impl Try {
     /// This request's own credentials, which no cache keeps, and its region.
     fn config(&self) -> Builder {
-        let mut config = Builder::new()
+        let config = Builder::new()
             .credentials_provider(SharedCredentialsProvider::new(self.credentials.clone()))
             .identity_cache(IdentityCache::no_cache());
-        config.set_region(self.region.clone().map(Region::new));
-        config
+        match &self.region {
+            Some(region) => config.region(Region::new(region.clone())),
+            None => config,
+        }
     }
 }
 
