@@ -89,7 +89,7 @@ impl AwsSts {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .use_fips(source.endpoints.fips)
             .use_dual_stack(source.endpoints.dual_stack)
-            .interceptor(Bounded { streams: false });
+            .interceptor(Bounded::Always);
         config.set_endpoint_url(source.endpoints.sts.clone());
         Self(aws_sdk_sts::Client::from_conf(config.build()))
     }

@@ -15,7 +15,7 @@ use aws_smithy_types::retry::RetryConfig;
 use tracing::warn;
 
 use self::explain::{Bucket, Operation};
-use super::client::answer::{Bounded, ServedAt};
+use super::client::answer::{Bounded, EndsIn, ServedAt};
 use super::client::{Failure, timeouts, timestamp};
 use super::{FetchRequest, Fetched, ListPage, ListRequest, Source};
 use crate::clock::Timestamp;
@@ -68,8 +68,7 @@ impl S3Source {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .force_path_style(source.endpoints.path_style)
             .use_fips(source.endpoints.fips)
-            .use_dual_stack(source.endpoints.dual_stack)
-            .interceptor(Bounded { streams: true });
+            .use_dual_stack(source.endpoints.dual_stack);
         config.set_endpoint_url(source.endpoints.s3.clone());
         Self {
             client: Client::from_conf(config.build()),
@@ -137,6 +136,8 @@ impl S3Source {
             .encoding_type(EncodingType::Url)
             .customize()
             .interceptor(served_at.clone())
+            .interceptor(Bounded::Always)
+            .interceptor(EndsIn("</ListBucketResult>"))
             .config_override(attempt.config());
         let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
         page(&self.bucket, request, answer, served_at.get()).map_err(Outcome::Final)
@@ -153,6 +154,7 @@ impl S3Source {
             .set_if_match(tag(request))
             .checksum_mode(ChecksumMode::Enabled)
             .customize()
+            .interceptor(Bounded::Failures)
             .config_override(attempt.config());
         let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
         fetched(&request.key, answer).map_err(Outcome::Failed)
@@ -230,12 +232,17 @@ fn page(
         true => decode_listed(text).ok_or_else(|| bucket.not_utf8(request, text)),
         false => Ok(text.to_owned()),
     };
-    let next = match (answer.is_truncated == Some(true), answer.next_continuation_token) {
-        (false, _) => None,
-        (true, Some(token)) if Some(&token) != request.token.as_ref() && !token.is_empty() => Some(token),
-        (true, _) => return Err(bucket.endless(request)),
-    };
     let missing = |what| bucket.malformed(request, what);
+    let entries = answer.contents().len() + answer.common_prefixes().len();
+    if answer.key_count.and_then(|count| usize::try_from(count).ok()).is_some_and(|count| entries < count) {
+        return Err(missing("the page holds fewer keys than it says"));
+    }
+    let next = match (answer.is_truncated, answer.next_continuation_token) {
+        (None, _) => return Err(missing("the page does not say whether it is the last")),
+        (Some(false), _) => None,
+        (Some(true), Some(token)) if Some(&token) != request.token.as_ref() && !token.is_empty() => Some(token),
+        (Some(true), _) => return Err(bucket.endless(request)),
+    };
     let objects = answer.contents.unwrap_or_default().into_iter().map(|object| {
         let key = decode(object.key.as_deref().ok_or_else(|| missing("an object without a key"))?)?;
         listed(key, object).ok_or_else(|| missing("an object without a size or time"))

@@ -93,11 +93,17 @@ impl Shared {
         Keeper::connect(source, &self.process(), 7).expect("a keeper")
     }
 
-    /// The bucket, read through its keeper.
+    /// The bucket, read through a keeper that does nothing by itself.
     pub fn bucket(&self, source: &Source) -> S3Source {
+        self.kept_bucket(source).1
+    }
+
+    /// The bucket and its keeper.
+    pub fn kept_bucket(&self, source: &Source) -> (Arc<Keeper>, S3Source) {
         let process = self.process();
         let keeper = Keeper::connect(source, &process, 7).expect("a keeper");
-        S3Source::new(source, keeper, process.http.get(&source.endpoints).expect("a client"))
+        let http = process.http.get(&source.endpoints).expect("a client");
+        (keeper.clone(), S3Source::new(source, keeper, http))
     }
 
     /// Replaces what the role's sessions may do.
