@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::Timestamp;
 use crate::config::{Role, Source};
-use crate::source::client::answer::{Bounded, ServedAt};
+use crate::source::client::answer::{Bounded, EndsIn, ServedAt};
 use crate::source::client::{Failure, timeouts, timestamp};
 
 /// The Security Token Service. Implementations neither retry nor cache.
@@ -98,7 +98,12 @@ impl AwsSts {
 impl Sts for AwsSts {
     fn caller_identity<'a>(&'a self, base: &'a Credentials) -> BoxFuture<'a, Result<Identity, Failure>> {
         Box::pin(async move {
-            let operation = self.0.get_caller_identity().customize().config_override(signed_by(base));
+            let operation = self
+                .0
+                .get_caller_identity()
+                .customize()
+                .interceptor(EndsIn("</GetCallerIdentityResponse>"))
+                .config_override(signed_by(base));
             let answer = operation.send().await.map_err(|error| Failure::of(&error))?;
             match (answer.account, answer.arn) {
                 (Some(account), Some(arn)) => Ok(Identity { account, arn }),
@@ -123,6 +128,7 @@ impl Sts for AwsSts {
                 .set_tags(tags(role)?)
                 .customize()
                 .interceptor(served_at.clone())
+                .interceptor(EndsIn("</AssumeRoleResponse>"))
                 .config_override(signed_by(base));
             let answer = operation.send().await.map_err(|error| Failure::of(&error))?;
             let given = answer.credentials.ok_or_else(|| malformed("it holds no credentials"))?;

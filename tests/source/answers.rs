@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use trailsync::clock::SystemClock;
-use trailsync::config::{Credentials, Source};
+use trailsync::config::{Credentials, Endpoints, Source};
 use trailsync::error::Class;
 use trailsync::role::{Keeper, Process};
 use trailsync::source::Source as _;
@@ -37,8 +37,18 @@ async fn answering(answer: impl Into<Vec<u8>>) -> S3Source {
             let _ = socket.shutdown().await;
         }
     });
-    let mut source: Source = Shared::own_logs().await.source_without_role();
-    source.endpoints.s3 = Some(format!("http://{address}"));
+    reading(|endpoints| endpoints.s3 = Some(format!("http://{address}"))).await
+}
+
+/// A source without a role, reached by these endpoints.
+pub async fn reading(arrange: impl FnOnce(&mut Endpoints)) -> S3Source {
+    let mut source = Shared::own_logs().await.source_without_role();
+    arrange(&mut source.endpoints);
+    bucket_of(source)
+}
+
+/// The bucket of a source, read with some user's key.
+pub fn bucket_of(mut source: Source) -> S3Source {
     source.credentials = Credentials::Environment {
         access_key_id: "ID".into(),
         secret_access_key: "SECRET".into(),
@@ -54,7 +64,8 @@ fn http(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{DATE}Content-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn page(contents: &str) -> String {
+/// A whole page of a listing.
+pub fn page(contents: &str) -> String {
     let entries = contents.matches("<Contents>").count() + contents.matches("<CommonPrefixes>").count();
     http("200 OK", "", &xml(entries, contents))
 }

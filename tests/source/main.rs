@@ -5,8 +5,11 @@ mod account;
 
 mod answers;
 mod faults;
+mod roads;
 mod s3;
+mod secrets;
 mod suite;
+mod tls;
 mod twins;
 
 use twins::{Memory, S3};
