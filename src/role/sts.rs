@@ -15,6 +15,12 @@ use crate::config::{Role, Source};
 use crate::source::client::answer::{Bounded, EndsIn, ServedAt};
 use crate::source::client::{Failure, timeouts, timestamp};
 
+/// STS answers in less than a second. One that hangs must not keep the permits of other roles for long.
+const FIRST_BYTE: Duration = Duration::from_secs(8);
+
+/// The same for the whole answer.
+const WHOLE_ANSWER: Duration = Duration::from_secs(10);
+
 /// The Security Token Service. Implementations neither retry nor cache.
 pub trait Sts: Send + Sync + 'static {
     /// Who these credentials are (`GetCallerIdentity`).
@@ -83,7 +89,7 @@ impl AwsSts {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region.clone()))
             .http_client(http)
-            .timeout_config(timeouts())
+            .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
             .retry_config(RetryConfig::disabled())
             .identity_cache(IdentityCache::no_cache())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -29,6 +30,12 @@ mod body;
 mod explain;
 
 pub use super::memory::Requests;
+
+/// An answer that has not begun by then is given up.
+const FIRST_BYTE: Duration = Duration::from_secs(20);
+
+/// A listing that is not here by then is given up; a page of 1,000 keys is a few hundred kilobytes.
+const WHOLE_ANSWER: Duration = Duration::from_secs(30);
 
 /// A bucket of Account A in S3.
 ///
@@ -61,7 +68,7 @@ impl S3Source {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(source.region.clone()))
             .http_client(http)
-            .timeout_config(timeouts())
+            .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
             .retry_config(RetryConfig::disabled())
             .identity_cache(IdentityCache::no_cache())
             // Bodies are watched where they are read, see `body`.
