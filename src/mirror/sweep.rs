@@ -2,6 +2,7 @@
 
 use tracing::{debug, info};
 
+use super::walk::Manner;
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::Destination;
@@ -26,7 +27,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             while let Some(mut range) = next_range(progress) {
                 let scope = progress.checkpoint.sweep.as_ref().map_or(Scope::Full, |sweep| sweep.scope);
-                if !self.walk(progress, scope, &mut range, task, Some(task.until)).await?.finished {
+                let manner = Manner { scope, until: Some(task.until), wary: false };
+                if !self.walk(progress, manner, &mut range, task).await?.finished {
                     let reached = range.after.as_deref().and_then(Day::of);
                     self.seal(progress, reached).await?;
                     return Ok(true);
