@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::{Destination, Item, Place, Published, Staged};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, Report};
 use crate::key::Shown;
 use crate::ledger::{Alarm, Commit, Failure};
 use crate::object::{Listed, Metadata};
@@ -57,7 +57,7 @@ pub(super) struct Got<H> {
     pub broken: Option<&'static str>,
 }
 
-/// Failures in a row, with nothing stored between them.
+/// Objects that failed for the first time in a row, with nothing stored between them.
 #[derive(Debug, Default)]
 pub(super) struct Streak {
     code: String,
@@ -114,14 +114,32 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         self.meter.wanted(wants.len(), wants.iter().map(|want| want.listed.size).sum());
         let mut rest = Commit::default();
-        let mut again = Vec::new();
-        let finished = self.fetch_all(progress, wants, task, &mut rest, &mut again).await?;
-        // Other bytes of an unknown origin stand in their place: fetched once more, stored beside them.
-        let finished =
-            finished && (again.is_empty() || self.fetch_all(progress, again, task, &mut rest, &mut Vec::new()).await?);
+        let finished = self.fetch_twice(progress, wants, task, &mut rest).await;
+        if finished.is_err() {
+            // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
+            rest.failed.clear();
+        }
         if !rest.is_empty() {
             self.commit(progress, &rest).await?;
         }
+        finished
+    }
+
+    /// Other bytes of an unknown origin may stand in an object's place: it is fetched again, to be stored beside them.
+    async fn fetch_twice(
+        &self,
+        progress: &mut Progress,
+        wants: Vec<Want>,
+        task: &Task,
+        rest: &mut Commit,
+    ) -> Result<bool, Error> {
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        let mut finished = self.fetch_all(progress, wants, task, rest, &mut again).await?;
+        if finished && !again.is_empty() {
+            finished = self.fetch_all(progress, again, task, rest, &mut refused).await?;
+        }
+        let now = self.service.now();
+        rest.failed.extend(refused.iter().map(|want| failure_of(want, &occupied(want), now)));
         Ok(finished)
     }
 
@@ -137,7 +155,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut in_flight = FuturesUnordered::new();
         let mut group = Group::new();
         loop {
-            while in_flight.len() < self.rules.in_flight
+            while in_flight.len() < self.rules.in_flight.max(1)
                 && let Some(want) = waiting.next().await
             {
                 in_flight.push(self.transfer(want));
@@ -197,7 +215,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Failed(error) if matches!(error.class(), Class::Object | Class::Transient) => {
                 self.meter.failed();
-                if progress.streak.failed(&error) {
+                // An object that is tried again says nothing new about the stream: only first failures are counted,
+                // or one that is withheld for good would end every turn after its twentieth try.
+                if want.failure.is_none() && progress.streak.failed(&error) {
                     return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
                 }
                 let failure = failure_of(&want, &error, self.service.now());
@@ -256,6 +276,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.commit(progress, &commit).await?;
         crate::failpoint::reached("committed");
         self.meter.stored(objects, bytes);
+        progress.stored += objects as u64;
         Ok(())
     }
 
@@ -371,6 +392,11 @@ fn conflict(want: &Want) -> Alarm {
             Shown(key)
         ),
     )
+}
+
+fn occupied(want: &Want) -> Error {
+    let why = "other bytes stand in its place, and others again beside them";
+    Error::of(Class::Object, Report::new("publish", &want.listed.key, why).code("Conflict"))
 }
 
 fn malformed(want: &Want, why: &str) -> Alarm {
