@@ -303,7 +303,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
 
     /// Keys that sort among the days before `since` are not listed.
     fn is_out_of_reach(&self, suffix: &str) -> bool {
-        self.rules.since.is_some_and(|since| suffix <= self.outside.stream.bound(since).as_str())
+        suffix >= "0" && self.rules.since.is_some_and(|since| suffix <= self.outside.stream.bound(since).as_str())
     }
 
     pub async fn records(&self) -> Checked<BTreeMap<String, Record>> {

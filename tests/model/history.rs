@@ -157,7 +157,7 @@ impl History {
         for _ in 0..rng.usize(0..4) {
             backlog(&mut rng, &mut events);
         }
-        for _ in 0..rng.usize(6..34) {
+        for _ in 0..rng.usize(6..26) {
             step(&mut rng, &setup, &mut events);
         }
         Self { setup, events }
