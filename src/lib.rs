@@ -13,6 +13,8 @@ pub mod path;
 pub mod policy;
 pub mod renewal;
 pub mod retry;
+pub mod status;
+pub mod trouble;
 pub mod window;
 
 pub mod config;
@@ -23,5 +25,9 @@ pub mod records;
 pub mod role;
 pub mod source;
 
+pub mod discover;
 pub mod mirror;
+pub mod scheduler;
 pub mod service_clock;
+
+pub mod cli;

@@ -1,9 +1,11 @@
 //! The options as the rest of the program sees them: typed, checked, complete.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::mistake::HIDDEN;
 use crate::clock::Timestamp;
 
 /// The whole configuration.
@@ -96,8 +98,8 @@ pub struct Source {
     pub endpoints: Endpoints,
 }
 
-/// The role in Account A.
-#[derive(Debug, Clone)]
+/// The role in Account A. Its `Debug` hides the external ID.
+#[derive(Clone)]
 pub struct Role {
     /// `arn:<partition>:iam::<account>:role/<path/name>`
     pub arn: String,
@@ -115,6 +117,21 @@ pub struct Role {
     pub session_policy: bool,
     /// Region of the STS endpoint; by default the bucket's.
     pub sts_region: String,
+}
+
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Role")
+            .field("arn", &self.arn)
+            .field("session_name", &self.session_name)
+            .field("external_id", &self.external_id.as_ref().map(|_| HIDDEN))
+            .field("duration", &self.duration)
+            .field("source_identity", &self.source_identity)
+            .field("tags", &self.tags)
+            .field("session_policy", &self.session_policy)
+            .field("sts_region", &self.sts_region)
+            .finish()
+    }
 }
 
 /// Base credentials of a source.

@@ -1,1 +1,195 @@
-//! local
+//! A local tree: staged in the same file system, published whole and durably, never replaced.
+
+use std::fs::File;
+use std::io::Read;
+use std::mem;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::task;
+
+use crate::config;
+use crate::error::{Class, Error, Report};
+use crate::object::Metadata;
+use crate::path::{self, Part};
+use crate::source::Body;
+
+use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar, wrong_length, wrong_version};
+
+mod fault;
+mod open;
+mod publish;
+mod staging;
+mod tree;
+mod walk;
+mod witness;
+
+pub use walk::{Found, Walk};
+
+use fault::failed;
+use staging::{StagedFile, Writer};
+use tree::{OWN, Tree};
+
+/// Bytes that are collected before they are hashed and written, off the async threads.
+const STEP_BYTES: usize = 256 * 1024;
+
+/// A tree of files that this process alone writes to.
+pub struct Local {
+    tree: Arc<Tree>,
+}
+
+/// A staged file; it is removed when this is dropped before it was published.
+pub struct Handle(StagedFile);
+
+/// What the file system has, and what of it we may still use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written without special rights.
+    pub free_bytes: u64,
+    /// Bytes of the whole file system.
+    pub total_bytes: u64,
+    /// Files that can still be made; `u64::MAX` where the file system does not count them.
+    pub free_files: u64,
+}
+
+impl Local {
+    /// Opens the tree at the configured root, and makes the root where it is missing. Blocks.
+    ///
+    /// Nothing of the tree is used before it is locked: a second process is refused, as is a second tree at
+    /// the same root in this one. What an earlier process had staged is removed.
+    ///
+    /// # Errors
+    /// `Fatal`, with the reason and its mend: the root is no directory, cannot be written, is used by another
+    /// process, is on storage that forgets, or the kernel cannot keep us inside it. `Stream` while the file
+    /// system is full or read-only.
+    pub fn open(options: &config::Destination) -> Result<Self, Error> {
+        Ok(Self { tree: Arc::new(open::open(options)?) })
+    }
+
+    /// All that stands in the tree but our own files. Blocks while it is iterated.
+    pub fn walk(&self) -> Walk {
+        Walk::new(self.tree.clone())
+    }
+
+    /// Opens the copy of an object to read; `None` when no regular file stands in its place. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    pub fn read(&self, place: &Place) -> Result<Option<File>, Error> {
+        self.read_part(place, Part::Object)
+    }
+
+    /// The metadata that was kept beside an object; `None` when there is none that can be read. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    pub fn read_metadata(&self, place: &Place) -> Result<Option<Metadata>, Error> {
+        let Some(file) = self.read_part(place, Part::Metadata)? else { return Ok(None) };
+        let bytes = self.read_whole(file, &place.key)?;
+        Ok(sidecar::parse(&bytes).filter(|(key, _)| *key == place.key).map(|(_, metadata)| metadata))
+    }
+
+    /// A small file of our own; `None` when it was never kept. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    pub fn read_kept(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_own_name(name)?;
+        let path = format!("{OWN}/{name}");
+        let file = self.tree.open_file(&path).map_err(|errno| failed("read", self.tree.shown(&path), errno))?;
+        file.map(|file| self.read_whole(file, &path)).transpose()
+    }
+
+    /// How much room there is now.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    pub fn free_space(&self) -> Result<Space, Error> {
+        let stat = rustix::fs::fstatvfs(self.tree.root()).map_err(|errno| failed("statvfs", &self.tree.path, errno))?;
+        Ok(Space {
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free_files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        })
+    }
+
+    fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
+        let path = path::of(&place.key, place.version.as_deref(), part).ok_or_else(|| wrong_version(place))?;
+        self.tree.open_file(&path).map_err(|errno| failed("read", self.tree.shown(&path), errno))
+    }
+
+    fn read_whole(&self, mut file: File, subject: &str) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(failed("read", self.tree.shown(subject), fault::errno(&error))),
+        }
+    }
+}
+
+impl Destination for Local {
+    type Handle = Handle;
+
+    async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+        let mut writer = None;
+        let mut step = Vec::new();
+        let mut received = 0;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            received += chunk.len() as u64;
+            if received > expected_size {
+                return Err(wrong_length(expected_size, received));
+            }
+            step.extend_from_slice(&chunk);
+            if step.len() >= STEP_BYTES {
+                let bytes = mem::take(&mut step);
+                let tree = self.tree.clone();
+                writer = Some(blocking("stage", move || append(&tree, writer, &bytes, inflate)).await?);
+            }
+        }
+        if received < expected_size {
+            return Err(wrong_length(expected_size, received));
+        }
+        let tree = self.tree.clone();
+        blocking("stage", move || finish(append(&tree, writer, &step, inflate)?, &tree)).await
+    }
+
+    async fn publish(&self, batch: Vec<Item<Handle>>) -> Result<Vec<Published>, Error> {
+        let tree = self.tree.clone();
+        blocking("publish", move || publish::publish(&tree, batch)).await
+    }
+
+    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        check_own_name(name)?;
+        let path = format!("{OWN}/{name}");
+        let tree = self.tree.clone();
+        blocking("keep", move || publish::keep(&tree, &path, &bytes)).await
+    }
+}
+
+/// Hashes and writes one step; the first makes the file. When it fails, nothing stays in the stage.
+fn append(tree: &Arc<Tree>, writer: Option<Writer>, bytes: &[u8], inflate: bool) -> Result<Writer, Error> {
+    let write = || {
+        let mut writer = writer.map_or_else(|| Writer::create(tree, inflate), Ok)?;
+        writer.write(bytes).map(|()| writer)
+    };
+    write().map_err(|errno| failed("stage", &tree.path, errno))
+}
+
+fn finish(writer: Writer, tree: &Tree) -> Result<Staged<Handle>, Error> {
+    match writer.finish() {
+        Ok((content, staged)) => Ok(Staged { content, handle: Handle(staged) }),
+        Err(errno) => Err(failed("stage", &tree.path, errno)),
+    }
+}
+
+/// Runs what blocks where it holds nobody up. Once begun it goes on to its end, also when nobody waits.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(Error::of(Class::Transient, Report::new(operation, "destination", stopped))),
+    }
+}

@@ -10,7 +10,7 @@ use crate::error::{Class, Error, Report};
 use crate::path::{self, Part};
 use crate::source::Body;
 
-use super::{Destination, Item, Place, Published, Staged, sidecar, wrong_length, wrong_version};
+use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar, wrong_length, wrong_version};
 
 /// A tree in memory; clones share it.
 #[derive(Clone, Default)]
@@ -103,6 +103,7 @@ impl Destination for Memory {
     }
 
     async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        check_own_name(name)?;
         let mut tree = self.tree();
         tree.refuse_when_full("keep")?;
         tree.kept.insert(name.to_owned(), bytes);

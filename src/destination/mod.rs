@@ -84,6 +84,8 @@ pub trait Destination: Send + Sync + 'static {
 
     /// Keeps a small file of our own beside the copy, durably, under `.trailsync/`; replaces what was there.
     ///
+    /// The name may have directories. Each part of it is letters, digits and `-_.=+@`, and starts with no dot.
+    ///
     /// # Errors
     /// As for [`Destination::stage`].
     fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
@@ -96,4 +98,15 @@ fn wrong_length(expected: u64, found: u64) -> Error {
 
 fn wrong_version(place: &Place) -> Error {
     Error::of(Class::Fatal, Report::new("publish", &place.key, "a version must be 16 hexadecimal digits"))
+}
+
+/// Names of our own files are ours: one that could leave the directory, or hide in it, is a mistake of ours.
+fn check_own_name(name: &str) -> Result<(), Error> {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+@".contains(&byte);
+    let whole = |part: &str| (1..=200).contains(&part.len()) && !part.starts_with('.') && part.bytes().all(safe);
+    let reserved = matches!(name.split('/').next(), Some("stage" | "lock"));
+    if name.len() <= 1024 && name.split('/').all(whole) && !reserved {
+        return Ok(());
+    }
+    Err(Error::of(Class::Fatal, Report::new("keep", name, "no name for a file of our own")))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -61,7 +62,7 @@ pub struct CheckpointRow {
 }
 
 /// An object in quarantine, or on its way there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QuarantineRow {
     /// Name of the source.
     pub source: String,
@@ -82,7 +83,7 @@ pub struct QuarantineRow {
 }
 
 /// An alarm.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AlarmRow {
     /// Name of the source.
     pub source: String,
@@ -101,7 +102,7 @@ pub struct AlarmRow {
 }
 
 /// A role session: times and errors, no secrets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SessionRow {
     /// Name of the source.
     pub source: String,

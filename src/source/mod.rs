@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::object::{ETag, Listed, Metadata};
 
+pub mod client;
 pub mod memory;
 pub mod s3;
 

@@ -1,0 +1,279 @@
+//! Directories and files below one root, reached without ever following a link out of it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+use super::witness::Witness;
+
+/// The directory of our own beside the copy; no key has such a path.
+pub const OWN: &str = ".trailsync";
+/// Where objects wait until they are published.
+pub const STAGE: &str = ".trailsync/stage";
+/// Held while a process uses the tree.
+pub const LOCK: &str = ".trailsync/lock";
+
+/// Leaves room below the system's limit of 4,096 bytes for a path: deeper ones are entered in steps.
+const PATH_BYTES: usize = 4_000;
+/// How many directories are remembered as durable, about 10 MB at worst.
+const REMEMBERED: usize = 65_536;
+
+/// A root directory that this process alone writes to.
+pub struct Tree {
+    /// The root as configured, for messages.
+    pub path: String,
+    /// Rights of what is made here.
+    pub access: Access,
+    /// How data become durable.
+    pub durability: Durability,
+    /// Held open so that the lock is.
+    pub _lock: OwnedFd,
+    root: OwnedFd,
+    stage: OwnedFd,
+    witness: Mutex<Arc<Witness>>,
+    directories: Mutex<Directories>,
+}
+
+/// Rights of files and directories, whatever the process's umask.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Permission bits of files.
+    pub file_mode: Mode,
+    /// Permission bits of directories.
+    pub dir_mode: Mode,
+    /// Group of both.
+    pub group: Option<rustix::fs::Gid>,
+}
+
+/// How data become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// One `syncfs` for a whole batch: the kernel reports its errors (Linux 5.8), the file system is known.
+    Together,
+    /// One `fsync` for each file, before its descriptor is closed.
+    Each,
+}
+
+/// What is known of directories since this process began.
+#[derive(Default)]
+struct Directories {
+    /// They, and all above them, are entered durably in their parents.
+    durable: HashSet<String>,
+    /// A sync of them failed once: what stood in them then may be in memory only, though a later one succeeds.
+    suspect: HashSet<String>,
+}
+
+impl Access {
+    /// Gives a new file its rights.
+    pub fn file(&self, file: impl AsFd) -> Result<()> {
+        self.apply(file, self.file_mode)
+    }
+
+    /// Gives a new directory its rights.
+    pub fn directory(&self, directory: impl AsFd) -> Result<()> {
+        self.apply(directory, self.dir_mode)
+    }
+
+    /// The group first: a change of owner takes special bits away.
+    fn apply(&self, fd: impl AsFd, mode: Mode) -> Result<()> {
+        if self.group.is_some() {
+            rustix::fs::fchown(&fd, None, self.group)?;
+        }
+        rustix::fs::fchmod(&fd, mode)
+    }
+}
+
+impl Tree {
+    /// A tree whose own directories exist and whose lock is held.
+    pub fn new(path: String, root: OwnedFd, lock: OwnedFd, access: Access, durability: Durability) -> Result<Self> {
+        let stage = open_beneath(root.as_fd(), STAGE, DIRECTORY)?;
+        let witness = Mutex::new(Arc::new(Witness::new(root.as_fd())?));
+        let directories = Mutex::default();
+        Ok(Self { path, access, durability, _lock: lock, root, stage, witness, directories })
+    }
+
+    /// The root.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The directory of staged files.
+    pub fn stage(&self) -> BorrowedFd<'_> {
+        self.stage.as_fd()
+    }
+
+    /// A path in the tree as messages name it.
+    pub fn shown(&self, path: &str) -> String {
+        format!("{}/{path}", self.path)
+    }
+
+    /// Opens a directory; the empty path is the root.
+    pub fn open_dir(&self, path: &str) -> Result<OwnedFd> {
+        open_beneath(self.root(), path, DIRECTORY)
+    }
+
+    /// Opens a regular file to read; `None` when anything else, or nothing, stands there.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>> {
+        let (directory, name) = split(path);
+        match self.open_dir(directory) {
+            Ok(directory) => open_regular(directory.as_fd(), name),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens a directory and makes it, and those above it, where they are missing.
+    pub fn make_dir(&self, path: &str) -> Result<OwnedFd> {
+        match self.open_dir(path) {
+            Err(Errno::NOENT) => {}
+            result => return result,
+        }
+        let mut end = 0;
+        let mut directory = self.open_dir("")?;
+        for name in path.split('/') {
+            end += name.len() + usize::from(end > 0);
+            directory = self.enter(directory.as_fd(), name, &path[..end])?;
+        }
+        Ok(directory)
+    }
+
+    fn enter(&self, parent: BorrowedFd<'_>, name: &str, path: &str) -> Result<OwnedFd> {
+        // One at a time: a second maker would replace the first one's directory.
+        let mut directories = self.directories();
+        match open_beneath(parent, name, DIRECTORY) {
+            Err(Errno::NOENT) => {}
+            result => return result,
+        }
+        directories.durable.remove(path);
+        self.create(parent, name)?;
+        open_beneath(parent, name, DIRECTORY)
+    }
+
+    /// Makes a directory that is never seen without its rights, not even after a crash.
+    fn create(&self, parent: BorrowedFd<'_>, name: &str) -> Result<()> {
+        let staged = random_name();
+        rustix::fs::mkdirat(self.stage(), &staged, Mode::RWXU)?;
+        let renamed = open_beneath(self.stage(), &staged, DIRECTORY)
+            .and_then(|directory| self.access.directory(directory))
+            .and_then(|()| rustix::fs::renameat(self.stage(), &staged, parent, name));
+        if renamed.is_err() {
+            let _ = rustix::fs::unlinkat(self.stage(), &staged, AtFlags::REMOVEDIR);
+        }
+        renamed
+    }
+
+    /// Makes directories durable: what stands in them, and they themselves up to the root.
+    ///
+    /// Each is synced whether it changed now or not; those above it only once in this process's life, for a
+    /// process that was killed may have made them and synced nothing.
+    pub fn sync_dirs<'a>(&self, touched: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let (sync, entered) = self.unsynced(touched);
+        let result = sync.iter().try_for_each(|path| rustix::fs::fsync(self.open_dir(path)?));
+        let mut directories = self.directories();
+        match result {
+            Ok(()) => {
+                if directories.durable.len() > REMEMBERED {
+                    directories.durable.clear();
+                }
+                directories.durable.extend(entered);
+            }
+            Err(_) => directories.suspect.extend(sync),
+        }
+        result
+    }
+
+    /// The directories to sync, and those that are entered durably once that is done.
+    fn unsynced<'a>(&self, touched: impl IntoIterator<Item = &'a str>) -> (HashSet<String>, HashSet<String>) {
+        let directories = self.directories();
+        let (mut sync, mut entered) = (HashSet::new(), HashSet::new());
+        for mut path in touched {
+            sync.insert(path.to_owned());
+            while !path.is_empty() && !directories.durable.contains(path) && entered.insert(path.to_owned()) {
+                path = split(path).0;
+                sync.insert(path.to_owned());
+            }
+        }
+        (sync, entered)
+    }
+
+    /// Whether a sync of this directory ever failed.
+    pub fn is_suspect(&self, directory: &str) -> bool {
+        self.directories().suspect.contains(directory)
+    }
+
+    /// Who will know of every error in writing back from now on.
+    pub fn witness(&self) -> Arc<Witness> {
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes durable all that was written since the witness was called.
+    ///
+    /// After an error this witness is not asked again, nor anyone who was called before: what was staged
+    /// with them is lost.
+    pub fn sync_data(&self, witness: &Witness) -> Result<()> {
+        let result = witness.sync();
+        if result.is_err() {
+            let mut current = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::ptr::eq(Arc::as_ptr(&current), witness) {
+                *current = Arc::new(Witness::new(self.root())?);
+            }
+        }
+        result
+    }
+
+    fn directories(&self) -> MutexGuard<'_, Directories> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How directories are opened.
+pub const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+
+/// Opens what stands at a relative path, below `from` and through no link of any kind.
+pub fn open_beneath(from: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+    let path = if path.is_empty() { "." } else { path };
+    if path.len() > PATH_BYTES
+        && let Some(cut) = path.as_bytes()[..PATH_BYTES].iter().rposition(|&byte| byte == b'/')
+    {
+        let step = open_beneath(from, &path[..cut], OFlags::PATH | OFlags::DIRECTORY)?;
+        return open_beneath(step.as_fd(), &path[cut + 1..], flags);
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // A device or FIFO that was planted must neither hold us up nor become our terminal.
+    let safe = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let safe = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC | OFlags::NOFOLLOW } else { safe };
+    let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
+    rustix::fs::openat2(from, path, flags | safe, mode, resolve)
+}
+
+/// Opens a regular file in a directory to read; `None` when anything else, or nothing, stands there.
+pub fn open_regular(directory: BorrowedFd<'_>, name: &str) -> Result<Option<File>> {
+    // Looked at before it is opened: to open a device may already do something.
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    match open_beneath(directory, name, OFlags::RDONLY) {
+        Ok(file) => {
+            let regular = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file();
+            Ok(regular.then(|| File::from(file)))
+        }
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Directory and name of a path.
+pub fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// A name that nobody can have prepared.
+pub fn random_name() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}

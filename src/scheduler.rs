@@ -1,0 +1,393 @@
+//! When which stream takes its turn: one due-queue a source, a task only while a turn runs.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock::shift;
+use crate::destination::Destination;
+use crate::discover::{Found, Wanted, discover};
+use crate::error::{Class, Error};
+use crate::layout::{Stream, root};
+use crate::ledger::{Alarm, SessionRow};
+use crate::mirror::{Mirror, Progress, Task, Turn};
+use crate::retry::Delays;
+use crate::source::Source;
+use crate::trouble::{Say, Trouble};
+use crate::window::next_poll;
+
+/// A deep listing gives its place to others after so long.
+const SLICE: Duration = Duration::from_secs(20);
+/// A disk without space is looked at again after so long.
+const DISK_REST: Duration = Duration::from_secs(20);
+
+/// One source, ready to run.
+pub struct Runner<S, D: Destination> {
+    /// Mirrors its streams.
+    pub mirror: Arc<Mirror<S, D>>,
+    /// What to discover.
+    pub wanted: Wanted,
+    /// When.
+    pub poll: crate::config::Poll,
+    /// Bound on the passes of all sources.
+    pub passes: Arc<Semaphore>,
+    /// The role session, to be recorded as it changes.
+    pub session: watch::Receiver<SessionRow>,
+}
+
+/// A stream that waits for its turn.
+struct Waiting {
+    progress: Progress,
+    due: Instant,
+    delays: Delays,
+    trouble: Trouble,
+}
+
+/// A turn that runs.
+struct Running {
+    stream: Arc<Stream>,
+    delays: Delays,
+    trouble: Trouble,
+}
+
+type Finished = (Progress, Result<Turn, Error>);
+
+struct Loop<S, D: Destination> {
+    runner: Runner<S, D>,
+    stop: CancellationToken,
+    waiting: HashMap<String, Waiting>,
+    due: BinaryHeap<Reverse<(Instant, String)>>,
+    backlog: VecDeque<String>,
+    /// A permit that was waited for.
+    spare: Option<OwnedSemaphorePermit>,
+    turns: JoinSet<Finished>,
+    running: HashMap<Id, Running>,
+    discoveries: JoinSet<Result<Found, Error>>,
+    next_discovery: Instant,
+    discovery_delays: Delays,
+    discovery_trouble: Trouble,
+    skewed: bool,
+}
+
+impl<S: Source, D: Destination> Runner<S, D> {
+    /// Runs the source until `stop`; then waits for the turns under way to commit what is published.
+    ///
+    /// # Errors
+    /// `Fatal` when the process must end.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let mut this = Loop {
+            stop,
+            waiting: HashMap::new(),
+            due: BinaryHeap::new(),
+            backlog: VecDeque::new(),
+            spare: None,
+            turns: JoinSet::new(),
+            running: HashMap::new(),
+            discoveries: JoinSet::new(),
+            next_discovery: Instant::now(),
+            discovery_delays: Delays::resting(),
+            discovery_trouble: Trouble::default(),
+            skewed: false,
+            runner: self,
+        };
+        this.take_known_streams().await?;
+        let ended = this.run().await;
+        this.discoveries.shutdown().await;
+        while let Some(finished) = this.turns.join_next_with_id().await {
+            this.turn_ended(finished).await?;
+        }
+        ended
+    }
+}
+
+impl<S: Source, D: Destination> Loop<S, D> {
+    async fn run(&mut self) -> Result<(), Error> {
+        let stop = self.stop.clone();
+        self.record_session().await?;
+        loop {
+            let blocked = self.start_turns();
+            self.start_discovery();
+            let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
+            let passes = self.runner.passes.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await?,
+                Some(found) = self.discoveries.join_next() => self.discovered(found).await?,
+                changed = self.runner.session.changed() => match changed {
+                    Ok(()) => self.record_session().await?,
+                    // The keeper ends with the process.
+                    Err(_) => stop.cancelled().await,
+                },
+                Ok(permit) = passes.acquire_owned(), if blocked => self.spare = Some(permit),
+                () = sleep_until(next), if !blocked => {}
+            }
+        }
+    }
+
+    /// Streams that were found before are polled at once, even when discovery fails.
+    async fn take_known_streams(&mut self) -> Result<(), Error> {
+        let wanted = &self.runner.wanted;
+        let root = root(&wanted.prefix);
+        let mut known = Vec::new();
+        for row in self.runner.mirror.ledger().checkpoints().await? {
+            let Some(kind) = crate::layout::Kind::named(&row.kind).filter(|_| row.source == wanted.source) else {
+                continue;
+            };
+            let stream = Stream::new(&row.source, &root, row.organization.as_deref(), &row.account, kind, &row.region);
+            if stream.prefix == row.prefix && is_wanted(wanted, &stream) {
+                known.push(stream);
+            }
+        }
+        self.take_streams(known).await
+    }
+
+    async fn take_streams(&mut self, streams: Vec<Stream>) -> Result<(), Error> {
+        for stream in streams {
+            let prefix = stream.prefix.clone();
+            let runs = self.running.values().any(|running| running.stream.prefix == prefix);
+            if runs || self.waiting.contains_key(&prefix) {
+                continue;
+            }
+            let progress = self.runner.mirror.resume(stream).await?;
+            let delays = Delays::resting();
+            self.wait(Waiting { progress, due: Instant::now(), delays, trouble: Trouble::default() });
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let prefix = waiting.progress.stream.prefix.clone();
+        self.due.push(Reverse((waiting.due, prefix.clone())));
+        self.waiting.insert(prefix, waiting);
+    }
+
+    /// Polls that are due come first; deep listings take what is left. Says whether a turn waits for a permit.
+    fn start_turns(&mut self) -> bool {
+        loop {
+            let now = Instant::now();
+            if !self.has_work(now) {
+                self.spare = None;
+                return false;
+            }
+            let Some(permit) = self.spare.take().or_else(|| self.runner.passes.clone().try_acquire_owned().ok()) else {
+                return true;
+            };
+            let poll = self.next_due(now);
+            let Some(prefix) = poll.clone().or_else(|| self.next_in_backlog()) else { continue };
+            let Some(Waiting { mut progress, due, delays, trouble }) = self.waiting.remove(&prefix) else { continue };
+            let task = Task {
+                poll: poll.is_some(),
+                until: slice_end(now, due, poll.is_some(), self.runner.poll.every),
+                stop: self.stop.clone(),
+            };
+            let (mirror, stream) = (self.runner.mirror.clone(), progress.stream.clone());
+            let turn = self.turns.spawn(async move {
+                let result = mirror.turn(&mut progress, &task).await;
+                drop(permit);
+                (progress, result)
+            });
+            self.running.insert(turn.id(), Running { stream, delays, trouble });
+        }
+    }
+
+    fn has_work(&mut self, now: Instant) -> bool {
+        self.backlog.retain(|prefix| self.waiting.contains_key(prefix));
+        self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) || !self.backlog.is_empty()
+    }
+
+    /// The stream that is due longest; entries that were overtaken are passed over.
+    fn next_due(&mut self, now: Instant) -> Option<String> {
+        while let Some(Reverse((at, _))) = self.due.peek() {
+            if *at > now {
+                return None;
+            }
+            let Reverse((at, prefix)) = self.due.pop()?;
+            if self.waiting.get(&prefix).is_some_and(|waiting| waiting.due == at) {
+                return Some(prefix);
+            }
+        }
+        None
+    }
+
+    fn next_in_backlog(&mut self) -> Option<String> {
+        while let Some(prefix) = self.backlog.pop_front() {
+            if self.waiting.contains_key(&prefix) {
+                return Some(prefix);
+            }
+        }
+        None
+    }
+
+    async fn turn_ended(&mut self, finished: Result<(Id, Finished), JoinError>) -> Result<(), Error> {
+        match finished {
+            Ok((id, (progress, result))) => match self.running.remove(&id) {
+                Some(running) => self.reschedule(running, progress, result).await,
+                None => Ok(()),
+            },
+            Err(panicked) => {
+                let Some(running) = self.running.remove(&panicked.id()) else { return Ok(()) };
+                error!(stream = %running.stream, error = %panicked, "A pass ended unexpectedly; the stream goes on from its checkpoint");
+                let progress = self.runner.mirror.resume((*running.stream).clone()).await?;
+                let due = Instant::now() + self.runner.poll.every;
+                self.wait(Waiting { progress, due, delays: running.delays, trouble: running.trouble });
+                Ok(())
+            }
+        }
+    }
+
+    async fn reschedule(
+        &mut self,
+        running: Running,
+        progress: Progress,
+        result: Result<Turn, Error>,
+    ) -> Result<(), Error> {
+        let Running { stream, mut delays, mut trouble } = running;
+        let now = Instant::now();
+        let (pause, error) = match result {
+            Ok(turn) => {
+                if let Some(after) = trouble.recovered(now) {
+                    info!(%stream, after_seconds = after.as_secs(), "`{stream}` is mirrored again");
+                }
+                delays.reset();
+                if turn.unfinished {
+                    self.backlog.push_back(stream.prefix.clone());
+                }
+                (
+                    next_poll(
+                        &self.runner.poll,
+                        progress.checkpoint.newest_object,
+                        self.runner.mirror.service_clock().now(),
+                    ),
+                    None,
+                )
+            }
+            Err(error) if error.class() == Class::Fatal => return Err(error),
+            Err(error) => {
+                tell(&stream, &error, trouble.failed(error.code(), now));
+                (rest(&error, &mut delays), Some(error))
+            }
+        };
+        let clock = self.runner.mirror.service_clock();
+        let (ours, next) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
+        if !self.stop.is_cancelled() || error.is_some() {
+            let ledger = self.runner.mirror.ledger();
+            ledger.pass_ended(&stream, progress.id, error.as_ref(), shift(ours, next), ours).await?;
+        }
+        self.watch_skew().await?;
+        self.wait(Waiting { progress, due: now + pause, delays, trouble });
+        Ok(())
+    }
+
+    fn start_discovery(&mut self) {
+        if Instant::now() < self.next_discovery || !self.discoveries.is_empty() {
+            return;
+        }
+        self.next_discovery = Instant::now() + self.runner.poll.discover_every;
+        let (mirror, wanted) = (self.runner.mirror.clone(), self.runner.wanted.clone());
+        self.discoveries.spawn(async move { discover(mirror.source(), &wanted).await });
+    }
+
+    async fn discovered(&mut self, found: Result<Result<Found, Error>, JoinError>) -> Result<(), Error> {
+        let now = Instant::now();
+        match found {
+            Ok(Ok(found)) => {
+                self.discovery_delays.reset();
+                if self.discovery_trouble.recovered(now).is_some() {
+                    info!(source = %self.runner.wanted.source, "Streams can be discovered again");
+                }
+                self.report(&found).await?;
+                self.take_streams(found.streams).await
+            }
+            Ok(Err(error)) if error.class() == Class::Fatal => Err(error),
+            Ok(Err(error)) => {
+                if self.discovery_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(source = %self.runner.wanted.source, %error, "Streams cannot be discovered");
+                }
+                self.next_discovery = now + self.discovery_delays.next(fastrand::f64());
+                Ok(())
+            }
+            Err(panicked) => {
+                error!(source = %self.runner.wanted.source, error = %panicked, "Discovery ended unexpectedly");
+                Ok(())
+            }
+        }
+    }
+
+    async fn report(&self, found: &Found) -> Result<(), Error> {
+        let (ledger, source) = (self.runner.mirror.ledger(), &self.runner.wanted.source);
+        let now = self.runner.mirror.service_clock().ours();
+        for error in &found.failed {
+            warn!(%source, %error, "Part of the bucket cannot be listed");
+        }
+        for (folder, why) in &found.unknown {
+            let alarm = Alarm { kind: "unknown_folder", subject: folder.clone(), detail: why.clone() };
+            ledger.alarm(source, &alarm, now).await?;
+        }
+        info!(%source, streams = found.streams.len(), unknown_folders = found.unknown.len(), lists = found.lists, "Discovered streams");
+        Ok(())
+    }
+
+    async fn record_session(&mut self) -> Result<(), Error> {
+        let session = self.runner.session.borrow_and_update().clone();
+        self.runner.mirror.ledger().save_session(&session).await
+    }
+
+    /// Raises an alarm while the service's clock and ours disagree, and clears it when they agree again.
+    async fn watch_skew(&mut self) -> Result<(), Error> {
+        let (ledger, clock) = (self.runner.mirror.ledger(), self.runner.mirror.service_clock());
+        let (source, ours) = (&self.runner.wanted.source, clock.ours());
+        match clock.skew() {
+            Some(ahead) if !self.skewed => {
+                let detail = format!(
+                    "the service's clock is {ahead} s ahead of ours; nothing is sealed until they agree: set this host's clock"
+                );
+                warn!(%source, ahead_seconds = ahead, "{detail}");
+                ledger.alarm(source, &Alarm { kind: "clock_skew", subject: String::new(), detail }, ours).await?;
+            }
+            None if self.skewed => ledger.clear_alarm(source, "clock_skew", "", ours).await?,
+            _ => return Ok(()),
+        }
+        self.skewed = !self.skewed;
+        Ok(())
+    }
+}
+
+/// A turn that polls leaves time for the next poll; so does one that goes on with a deep listing.
+fn slice_end(now: Instant, due: Instant, poll: bool, every: Duration) -> Instant {
+    let next = if poll { now + every } else { due.max(now) };
+    next.min(now + SLICE).max(now + Duration::from_millis(200))
+}
+
+fn is_wanted(wanted: &Wanted, stream: &Stream) -> bool {
+    let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|entry| entry == name);
+    listed(&wanted.accounts, &stream.account)
+        && listed(&wanted.regions, &stream.region)
+        && wanted.kinds.iter().any(|kind| kind == stream.kind.folder)
+        && wanted.organization.as_ref().is_none_or(|organization| stream.organization.as_ref() == Some(organization))
+}
+
+fn tell(stream: &Stream, error: &Error, say: Say) {
+    match say {
+        Say::Error => warn!(%stream, operation = error.report().operation, code = error.code(), "{error}"),
+        Say::Again(times) => {
+            warn!(%stream, operation = error.report().operation, code = error.code(), times, "Still: {error}")
+        }
+        Say::Nothing => {}
+    }
+}
+
+/// A full disk is looked at every few seconds; anything else rests ever longer.
+fn rest(error: &Error, delays: &mut Delays) -> Duration {
+    match error.code() {
+        "ENOSPC" | "EDQUOT" | "EROFS" | "SQLITE_13" => DISK_REST,
+        _ => delays.next(fastrand::f64()),
+    }
+}

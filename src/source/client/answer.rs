@@ -1,0 +1,128 @@
+//! What is taken from an answer before the SDK reads it: the service's clock, and not too many bytes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextMut, BeforeSerializationInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::NonUtf8HeaderHandling;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::{DateTime, Format};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::timestamp;
+use crate::clock::Timestamp;
+
+/// A page of 1,000 keys of 1,024 bytes, each byte encoded as three, is under 4 MiB of XML.
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Where an operation's answer leaves the service's time. Clones are the same place.
+#[derive(Debug, Clone, Default)]
+pub struct ServedAt(Arc<Mutex<Option<Timestamp>>>);
+
+impl ServedAt {
+    /// The `Date` header of the answer, once there is one.
+    pub fn get(&self) -> Option<Timestamp> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes the service's time in [`ServedAt`]; goes with one operation.
+#[dyn_dispatch_hint]
+impl Intercept for ServedAt {
+    fn name(&self) -> &'static str {
+        "ServedAt"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").map(|date| DateTime::from_str(date, Format::HttpDate));
+        let time = date.and_then(Result::ok).as_ref().and_then(timestamp);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = time;
+        Ok(())
+    }
+}
+
+/// Bounds what the SDK reads of an answer; goes with a client.
+#[derive(Debug)]
+pub struct Bounded {
+    /// Leave the length of successful answers alone: they are streamed, not collected.
+    pub streams: bool,
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Bounded {
+    fn name(&self) -> &'static str {
+        "Bounded"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Metadata that is not UTF-8 must not make an object unreadable.
+        cfg.interceptor_state().store_put(NonUtf8HeaderHandling::Skip);
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response_mut();
+        let streamed = self.streams && response.status().is_success();
+        let left = if streamed { u64::MAX } else { MOST_BYTES };
+        let inner = std::mem::replace(response.body_mut(), SdkBody::taken());
+        *response.body_mut() = SdkBody::from_body_1_x(BoundedBody { inner, left });
+        Ok(())
+    }
+}
+
+/// A body that ends in an error when it is too long, and has no trailers, on which the SDK's checksum panics.
+struct BoundedBody {
+    inner: SdkBody,
+    left: u64,
+}
+
+impl Body for BoundedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()? else {
+            return Poll::Ready(None);
+        };
+        let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        match self.left.checked_sub(length) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Some(Err(format!("the answer is longer than {MOST_BYTES} bytes").into()))),
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.inner)
+    }
+}

@@ -1,0 +1,308 @@
+//! What the state means, in the words that page, terminal and JSON share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::clock::{Timestamp, seconds_between};
+use crate::ledger::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
+
+/// How a stream or an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Every object that was delivered is here.
+    Current,
+    /// Its older objects are still being fetched.
+    CatchingUp,
+    /// It was never listed completely.
+    New,
+    /// No evidence that is young enough.
+    Unknown,
+    /// An object has been waiting for too long.
+    Late,
+    /// Passes fail.
+    Failing,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Current => "current",
+            Self::CatchingUp => "catching up",
+            Self::New => "new",
+            Self::Unknown => "unknown",
+            Self::Late => "late",
+            Self::Failing => "failing",
+        })
+    }
+}
+
+/// Beyond this an object that is not here makes its stream late.
+const LATE_SECONDS: i64 = 3600;
+/// us-east-1, S3 Standard: dollars a thousand requests.
+const LIST_DOLLARS: f64 = 0.005 / 1000.0;
+const GET_DOLLARS: f64 = 0.0004 / 1000.0;
+
+/// Everything that `status` says. `version` changes when a field changes its meaning or goes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// 1
+    pub version: u32,
+    /// When this was read.
+    pub at: Timestamp,
+    /// The worst of its accounts.
+    pub condition: Condition,
+    /// One sentence.
+    pub summary: String,
+    /// A source and account each, worst first.
+    pub accounts: Vec<Account>,
+    /// Role sessions.
+    pub sessions: Vec<SessionRow>,
+    /// Objects that could not be mirrored, oldest first.
+    pub quarantine: Vec<QuarantineRow>,
+    /// What somebody must look at.
+    pub alarms: Vec<AlarmRow>,
+    /// Folders that are not mirrored.
+    pub unknown_folders: Vec<AlarmRow>,
+}
+
+/// An account of a source.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    /// Name of the source.
+    pub source: String,
+    /// `o-…`
+    pub organization: Option<String>,
+    /// 12 digits.
+    pub account: String,
+    /// All its streams together.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// By kind and region.
+    pub streams: Vec<Stream>,
+}
+
+/// A stream of an account.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stream {
+    /// Kind.
+    pub kind: String,
+    /// Region.
+    pub region: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// How far a stream is, or an account with all its streams.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    /// In one word.
+    pub condition: Condition,
+    /// Every object that was delivered before has an outcome.
+    pub listed_through: Option<Timestamp>,
+    /// The latest time in the name of a stored object.
+    pub newest_object: Option<Timestamp>,
+    /// When an object was stored last.
+    pub last_stored_at: Option<Timestamp>,
+    /// The object that was stored last.
+    pub last_key: Option<String>,
+    /// Age of the oldest object that is not here, else of the last complete listing.
+    pub lag_seconds: Option<i64>,
+    /// Objects stored.
+    pub objects: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Objects in their first tries.
+    pub failing: u64,
+    /// Objects in quarantine.
+    pub quarantined: u64,
+    /// When it is polled next.
+    pub next_poll: Option<Timestamp>,
+    /// LIST requests by tier.
+    pub list_requests: BTreeMap<String, u64>,
+    /// GET requests.
+    pub get_requests: u64,
+    /// What the requests cost in us-east-1.
+    pub request_dollars: f64,
+    /// The deep listing that is under way.
+    pub sweep: Option<String>,
+    /// Why passes fail, and since when.
+    pub error: Option<String>,
+    /// Since when.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// The rows that a status is made of.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "named by their types")]
+pub struct Rows {
+    pub checkpoints: Vec<CheckpointRow>,
+    pub sessions: Vec<SessionRow>,
+    pub quarantine: Vec<QuarantineRow>,
+    pub alarms: Vec<AlarmRow>,
+}
+
+impl Status {
+    /// Says what the rows mean at `now`.
+    pub fn of(rows: Rows, now: Timestamp) -> Self {
+        let mut accounts: Vec<Account> = Vec::new();
+        for row in &rows.checkpoints {
+            let stream = stream_of(row, now);
+            let same = |a: &&mut Account| {
+                a.source == row.source && a.account == row.account && a.organization == row.organization
+            };
+            match accounts.iter_mut().find(same) {
+                Some(account) => account.add(stream),
+                None => accounts.push(Account::of(row, stream)),
+            }
+        }
+        accounts.sort_by(|a, b| {
+            b.progress
+                .condition
+                .cmp(&a.progress.condition)
+                .then_with(|| (&a.source, &a.organization, &a.account).cmp(&(&b.source, &b.organization, &b.account)))
+        });
+        let (unknown_folders, alarms): (Vec<_>, Vec<_>) =
+            rows.alarms.into_iter().partition(|alarm| alarm.kind == "unknown_folder");
+        let condition = accounts.iter().map(|account| account.progress.condition).max().unwrap_or(Condition::New);
+        let summary = summary(&accounts, alarms.len(), now);
+        Self {
+            version: 1,
+            at: now,
+            condition,
+            summary,
+            accounts,
+            sessions: rows.sessions,
+            quarantine: rows.quarantine,
+            alarms,
+            unknown_folders,
+        }
+    }
+}
+
+/// One sentence that says whether everything is in step.
+fn summary(accounts: &[Account], alarms: usize, now: Timestamp) -> String {
+    let current = accounts.iter().filter(|account| account.progress.condition == Condition::Current).count();
+    let newest = accounts.iter().filter_map(|account| account.progress.newest_object).max();
+    let newest =
+        newest.map_or_else(String::new, |at| format!("; newest object {at}, {} behind", Age(seconds_between(at, now))));
+    let alarms = match alarms {
+        0 => String::new(),
+        1 => "; 1 alarm".into(),
+        n => format!("; {n} alarms"),
+    };
+    match accounts.len() {
+        0 => "Nothing was listed yet.".into(),
+        all if all == current => format!("All {all} accounts current{newest}{alarms}."),
+        all => format!("{} of {all} accounts not current{newest}{alarms}.", all - current),
+    }
+}
+
+impl Account {
+    fn of(row: &CheckpointRow, stream: Stream) -> Self {
+        Self {
+            source: row.source.clone(),
+            organization: row.organization.clone(),
+            account: row.account.clone(),
+            progress: stream.progress.clone(),
+            streams: vec![stream],
+        }
+    }
+
+    fn add(&mut self, stream: Stream) {
+        let (all, one) = (&mut self.progress, &stream.progress);
+        all.condition = all.condition.max(one.condition);
+        // An account is listed through where all its streams are.
+        all.listed_through = all.listed_through.zip(one.listed_through).map(|(a, b)| a.min(b));
+        if one.last_stored_at > all.last_stored_at {
+            all.last_key.clone_from(&one.last_key);
+        }
+        all.newest_object = all.newest_object.max(one.newest_object);
+        all.last_stored_at = all.last_stored_at.max(one.last_stored_at);
+        all.lag_seconds = all.lag_seconds.zip(one.lag_seconds).map(|(a, b)| a.max(b));
+        all.objects += one.objects;
+        all.bytes += one.bytes;
+        all.failing += one.failing;
+        all.quarantined += one.quarantined;
+        all.next_poll = [all.next_poll, one.next_poll].into_iter().flatten().min();
+        for (tier, requests) in &one.list_requests {
+            *all.list_requests.entry(tier.clone()).or_default() += requests;
+        }
+        all.get_requests += one.get_requests;
+        all.request_dollars += one.request_dollars;
+        all.sweep = all.sweep.take().or_else(|| one.sweep.clone());
+        all.error = all.error.take().or_else(|| one.error.clone());
+        all.failing_since = [all.failing_since, one.failing_since].into_iter().flatten().min();
+        self.streams.push(stream);
+    }
+}
+
+fn stream_of(row: &CheckpointRow, now: Timestamp) -> Stream {
+    let lists: u64 = row.lists.values().sum();
+    let oldest = row.oldest_missing.or(row.listed_through);
+    let progress = Progress {
+        condition: condition(row, now),
+        listed_through: row.listed_through,
+        newest_object: row.newest_object,
+        last_stored_at: row.last_stored_at,
+        last_key: row.last_key.clone(),
+        lag_seconds: oldest.map(|oldest| seconds_between(oldest, now).max(0)),
+        objects: row.objects,
+        bytes: row.bytes,
+        failing: row.failing,
+        quarantined: row.quarantined,
+        next_poll: row.next_poll,
+        list_requests: row.lists.clone(),
+        get_requests: row.gets,
+        #[expect(clippy::cast_precision_loss, reason = "a price to the cent")]
+        request_dollars: lists as f64 * LIST_DOLLARS + row.gets as f64 * GET_DOLLARS,
+        sweep: row.sweep.clone(),
+        error: row.error.clone(),
+        failing_since: row.failing_since,
+    };
+    Stream { kind: row.kind.clone(), region: row.region.clone(), progress }
+}
+
+/// Green is earned: only by a recent complete listing, with nothing waiting for long.
+///
+/// One quarantined object does not put a stream out of step; it is shown beside.
+fn condition(row: &CheckpointRow, now: Timestamp) -> Condition {
+    let overdue = |at: Timestamp| seconds_between(at, now);
+    if row.error.is_some() {
+        return Condition::Failing;
+    }
+    let Some(listed_through) = row.listed_through else {
+        return if row.sweep.is_some() { Condition::CatchingUp } else { Condition::New };
+    };
+    // Twice the longest beat: what should have been polled by now and was not.
+    let interval = row.next_poll.map_or(LATE_SECONDS, |next| seconds_between(listed_through, next).max(60));
+    if row.next_poll.is_some_and(|next| overdue(next) > interval.max(60)) {
+        return Condition::Unknown;
+    }
+    if row.failing > 0 && row.oldest_missing.is_some_and(|oldest| overdue(oldest) > LATE_SECONDS) {
+        return Condition::Late;
+    }
+    match row.sweep.as_deref() {
+        Some("backfill") => Condition::CatchingUp,
+        _ => Condition::Current,
+    }
+}
+
+/// A number of seconds in the two units that matter.
+pub struct Age(pub i64);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.max(0);
+        let text = match seconds {
+            0..=119 => format!("{seconds} s"),
+            120..=7199 => format!("{} min", seconds / 60),
+            7200..=172_799 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+            _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+        };
+        f.pad(&text)
+    }
+}
