@@ -11,7 +11,6 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use flate2::Compression;
@@ -23,6 +22,10 @@ use crate::clock::Timestamp;
 use crate::layout::{Day, Stream};
 use crate::object::ETag;
 use crate::record::Record;
+
+mod claim;
+
+pub use claim::{Claim, Claimed};
 
 /// The first line of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,42 +71,6 @@ pub struct Generations {
     pub last: u32,
     /// SHA-256 of the newest file.
     pub hash: [u8; 32],
-}
-
-/// Holds the right to write one manifest; gives it up when it is dropped.
-///
-/// A write goes on in a thread of its own when the pass that waits for it is dropped. Once this is dropped, that
-/// write touches no name any more: the next pass may write other rows under the same one.
-#[derive(Debug, Default)]
-pub struct Claim(Claimed);
-
-/// Whether a [`Claim`] is still held.
-#[derive(Debug, Clone, Default)]
-pub struct Claimed(Arc<Mutex<bool>>);
-
-impl Claim {
-    /// What the thread that writes looks at.
-    pub fn claimed(&self) -> Claimed {
-        self.0.clone()
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        *self.0.given_up() = true;
-    }
-}
-
-impl Claimed {
-    /// Does what touches names, while the claim cannot be given up; not at all when it was.
-    fn act<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let given_up = self.given_up();
-        if *given_up { Err(io::Error::other("the pass that wrote this manifest was given up")) } else { act() }
-    }
-
-    fn given_up(&self) -> MutexGuard<'_, bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Manifests {

@@ -23,6 +23,7 @@ mod meter;
 mod outcome;
 mod retries;
 mod seal;
+mod story;
 mod sweep;
 mod transfer;
 mod walk;

@@ -3,16 +3,17 @@
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::story::{Change, Story, conflict, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
-use crate::destination::{Destination, Item, Place, Published, Staged};
+use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Alarm, Commit, Failure};
+use crate::ledger::{Commit, Failure};
 use crate::object::{Listed, Metadata};
-use crate::record::{Record, version_of};
+use crate::record::Record;
 use crate::source::Source;
 
 /// A group is published and committed at so many objects, bytes, or seconds, whichever comes first.
@@ -41,7 +42,7 @@ pub(super) struct Want {
 
 /// What fetching gave.
 pub(super) enum Fetch<H> {
-    Got(Got<H>),
+    Got(Box<Got<H>>),
     /// It was gone when it was asked for.
     Vanished,
     Failed(Error),
@@ -205,7 +206,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     group.due = Instant::now() + GROUP_AGE;
                 }
                 group.bytes += got.staged.content.size;
-                group.got.push((want, got));
+                group.got.push((want, *got));
                 None
             }
             Fetch::Vanished => {
@@ -291,60 +292,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 }
 
-/// How a fetched object relates to what is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    New,
-    /// The bytes are those that are here.
-    Tag,
-    /// Other bytes than those that are here.
-    Bytes,
-}
-
-struct Story {
-    change: Change,
-    record: Record,
-    broken: Option<&'static str>,
-}
-
-impl Story {
-    fn of<H>(stream: &crate::layout::Stream, want: &Want, got: &Got<H>) -> Self {
-        let suffix = stream.suffix(&got.listed.key).unwrap_or_default();
-        let mut record = Record::of(suffix, &got.listed, &got.staged.content);
-        let change = match &want.known {
-            None => Change::New,
-            Some(known) if known.sha256 == record.sha256 => Change::Tag,
-            Some(_) => Change::Bytes,
-        };
-        record.later = change == Change::Bytes || want.beside;
-        Self { change, record, broken: got.broken }
-    }
-
-    fn place(&self, key: &str) -> Place {
-        Place { key: key.to_owned(), version: self.record.later.then(|| version_of(&self.record.sha256)) }
-    }
-
-    fn tell(&self, stream: &crate::layout::Stream, want: &Want) {
-        let (key, size_bytes) = (Shown(&want.listed.key), self.record.size);
-        info!(target: "trailsync::stored", source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
-    }
-
-    fn record_into(self, commit: &mut Commit, want: Want) {
-        if let Some(why) = self.broken {
-            commit.alarms.push(malformed(&want, why));
-        }
-        commit.resolved.extend(want.failure.map(|failure| failure.key));
-        match self.change {
-            Change::New => commit.inserted.push(self.record),
-            Change::Tag => commit.updated.push(self.record),
-            Change::Bytes => {
-                commit.alarms.push(replaced(&want.listed.key, &self.record));
-                commit.updated.push(self.record);
-            }
-        }
-    }
-}
-
 /// The next entry of an object that failed: soon, then later, then daily.
 fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
     let before = want.failure.as_ref();
@@ -372,50 +319,7 @@ fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
     }
 }
 
-fn alarm(kind: &'static str, key: &str, detail: String) -> Alarm {
-    warn!(alarm = kind, object.key = %Shown(key), "{detail}");
-    Alarm { kind, subject: key.to_owned(), detail }
-}
-
-fn vanished_unseen(want: &Want) -> Alarm {
-    let key = &want.listed.key;
-    alarm("vanished", key, format!("`{}` was listed and was gone before it could be fetched", Shown(key)))
-}
-
-fn conflict(want: &Want) -> Alarm {
-    let key = &want.listed.key;
-    alarm(
-        "conflict",
-        key,
-        format!(
-            "other bytes stand in the place of `{}`, and trailsync did not record them; the object is stored beside them",
-            Shown(key)
-        ),
-    )
-}
-
 fn occupied(want: &Want) -> Error {
     let why = "other bytes stand in its place, and others again beside them";
     Error::of(Class::Object, Report::new("publish", &want.listed.key, why).code("Conflict"))
-}
-
-fn malformed(want: &Want, why: &str) -> Alarm {
-    let key = &want.listed.key;
-    alarm(
-        "malformed",
-        key,
-        format!("`{}` is not one whole gzip member at the source: {why}; stored as it is", Shown(key)),
-    )
-}
-
-fn replaced(key: &str, record: &Record) -> Alarm {
-    let version = version_of(&record.sha256);
-    alarm(
-        "replaced",
-        key,
-        format!(
-            "the source replaced the bytes of `{}`; both versions are kept, the later one as version {version}",
-            Shown(key)
-        ),
-    )
 }
