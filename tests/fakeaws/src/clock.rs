@@ -19,11 +19,7 @@ enum Pace {
     /// The machine's clock, moved by what tests added to it.
     System { offset: SignedDuration },
     /// `rate` fake seconds for each real one since `since`; zero stands still.
-    Running {
-        from: Timestamp,
-        since: Instant,
-        rate: f64,
-    },
+    Running { from: Timestamp, since: Instant, rate: f64 },
 }
 
 impl Pace {
@@ -38,9 +34,7 @@ impl Pace {
 impl FakeClock {
     /// Real time.
     pub fn system() -> FakeClock {
-        FakeClock::with(Pace::System {
-            offset: SignedDuration::ZERO,
-        })
+        FakeClock::with(Pace::System { offset: SignedDuration::ZERO })
     }
 
     /// Stands at `at` until it is advanced or set.
@@ -50,11 +44,7 @@ impl FakeClock {
 
     /// Starts at `from` and runs `rate` times as fast as real time.
     pub fn running(from: Timestamp, rate: f64) -> FakeClock {
-        FakeClock::with(Pace::Running {
-            from,
-            since: Instant::now(),
-            rate: rate.max(0.0),
-        })
+        FakeClock::with(Pace::Running { from, since: Instant::now(), rate: rate.max(0.0) })
     }
 
     fn with(pace: Pace) -> FakeClock {

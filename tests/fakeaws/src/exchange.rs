@@ -71,10 +71,7 @@ impl Exchange {
         let caller = asked.caller.as_ref().ok();
         let meter = &self.world.inner().meter;
         let flight = meter.begin(asked.op, asked.target.role_arn.as_deref());
-        let faults =
-            self.world
-                .faults()
-                .strike(asked.op, &asked.target, caller.map(Caller::account));
+        let faults = self.world.faults().strike(asked.op, &asked.target, caller.map(Caller::account));
         let arn = caller.map(|caller| caller.arn.clone());
         let mut record = RequestRecord::new(now, asked.op, asked.target.clone(), arn);
         for delay in faults.iter().filter_map(Fault::delay) {
@@ -92,13 +89,7 @@ impl Exchange {
             *answer.body_mut() = full(Bytes::new());
         }
         let mut answer = damage(answer, &faults, closing).await;
-        stamp(
-            answer.headers_mut(),
-            service,
-            &ids,
-            self.world.clock().now(),
-            &faults,
-        );
+        stamp(answer.headers_mut(), service, &ids, self.world.clock().now(), &faults);
         flight.answered(answer.status().as_u16());
         record.status = answer.status().as_u16();
         meter.remember(record);
@@ -126,16 +117,7 @@ impl Exchange {
         let claims = Claims::read(&parts);
         let caller = self.identify(service, &claims, now);
         let ids = Ids::new(service);
-        Ok(Asked {
-            service,
-            op,
-            target,
-            parts,
-            body,
-            claims,
-            caller,
-            ids,
-        })
+        Ok(Asked { service, op, target, parts, body, claims, caller, ids })
     }
 
     /// Whose key it is; that the signature was made with it is checked later.
@@ -155,9 +137,7 @@ impl Exchange {
     async fn dispatch(&self, asked: Asked, faults: Arc<[Fault]>) -> Reply {
         let (service, ids) = (asked.service, asked.ids.clone());
         let resource = asked.parts.uri.path().to_owned();
-        let canned = faults
-            .iter()
-            .find_map(|fault| Failure::from_fault(fault, service));
+        let canned = faults.iter().find_map(|fault| Failure::from_fault(fault, service));
         let answer = match canned {
             Some(failure) => Err(failure),
             None => self.serve(asked, faults).await,
@@ -173,32 +153,18 @@ impl Exchange {
         let caller = asked.caller?;
         match asked.body {
             Payload::Stream(body) => {
-                let known = Known {
-                    caller: Arc::new(caller),
-                    region: claims.region.into(),
-                    faults,
-                };
-                self.serve_s3(Request::from_parts(asked.parts, body), known)
-                    .await
+                let known = Known { caller: Arc::new(caller), region: claims.region.into(), faults };
+                self.serve_s3(Request::from_parts(asked.parts, body), known).await
             }
             Payload::Whole(body) => {
                 let secret = self.world.inner().directory.read().secret(&claims.key_id);
-                let is_signed = secret
-                    .is_some_and(|secret| claims.are_signed_with(&secret, &asked.parts, &body));
+                let is_signed = secret.is_some_and(|secret| claims.are_signed_with(&secret, &asked.parts, &body));
                 if !is_signed {
                     return Err(Failure::bad_signature(asked.service));
                 }
                 match asked.service {
-                    Service::CloudTrail => {
-                        cloudtrail::answer(&self.world, &caller, asked.op, &claims.region, &body)
-                    }
-                    _ => sts::answer(
-                        &self.world,
-                        &caller,
-                        &Form::read(&body),
-                        &faults,
-                        &asked.ids,
-                    ),
+                    Service::CloudTrail => cloudtrail::answer(&self.world, &caller, asked.op, &claims.region, &body),
+                    _ => sts::answer(&self.world, &caller, &Form::read(&body), &faults, &asked.ids),
                 }
             }
         }
@@ -207,19 +173,14 @@ impl Exchange {
     async fn serve_s3(&self, request: Request<Incoming>, known: Known) -> Result<Reply, Failure> {
         let mut request = request.map(s3s::Body::from);
         request.extensions_mut().insert(known);
-        let broken = |_| {
-            Failure::from_fault(&Fault::InternalError, Service::S3)
-                .unwrap_or_else(Failure::access_denied)
-        };
+        let broken = |_| Failure::from_fault(&Fault::InternalError, Service::S3).unwrap_or_else(Failure::access_denied);
         let answer = self.s3.call(request).await.map_err(broken)?;
         if let Some(failure) = s3::carried_failure(answer.headers()) {
             return Err(failure);
         }
         let (mut parts, body) = answer.into_parts();
         if let Some(RawBody(document)) = parts.extensions.remove::<RawBody>() {
-            parts
-                .headers
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
             return Ok(Reply::from_parts(parts, full(document)));
         }
         if parts.status.is_client_error() || parts.status.is_server_error() {
@@ -232,11 +193,7 @@ impl Exchange {
 
 /// An error that `s3s` made itself, to be written as S3 writes errors.
 async fn reread(status: StatusCode, body: s3s::Body) -> Failure {
-    let document = body
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
+    let document = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let document = String::from_utf8_lossy(&document);
     let element = |name: &str| {
         let (_, rest) = document.split_once(&format!("<{name}>"))?;
@@ -267,10 +224,9 @@ fn unreadable(service: Service, why: Unreadable) -> Failure {
             "AuthorizationHeaderMalformed",
             "The authorization header that you provided is not valid.",
         ),
-        (_, Unreadable::Unsigned) => Failure::forbidden(
-            "MissingAuthenticationToken",
-            "Request is missing Authentication Token",
-        ),
+        (_, Unreadable::Unsigned) => {
+            Failure::forbidden("MissingAuthenticationToken", "Request is missing Authentication Token")
+        }
         (_, Unreadable::Malformed) => {
             Failure::bad_request("IncompleteSignature", "Authorization header is incomplete.")
         }
@@ -292,18 +248,11 @@ fn check_skew(service: Service, signed: Timestamp, now: Timestamp) -> Result<(),
     }
     let (signed, limit) = (compact(signed), compact(now));
     let message = if age.is_positive() {
-        format!(
-            "Signature expired: {signed} is now earlier than the allowed 15 min. before {limit}"
-        )
+        format!("Signature expired: {signed} is now earlier than the allowed 15 min. before {limit}")
     } else {
-        format!(
-            "Signature not yet current: {signed} is still later than the allowed 15 min. after {limit}"
-        )
+        format!("Signature not yet current: {signed} is still later than the allowed 15 min. after {limit}")
     };
-    Err(Failure {
-        message,
-        ..Failure::bad_signature(service)
-    })
+    Err(Failure { message, ..Failure::bad_signature(service) })
 }
 
 impl Ids {
@@ -313,20 +262,10 @@ impl Ids {
             Service::S3 => random(16, HEX),
             _ => {
                 let id = hex::encode(fastrand::u128(..).to_be_bytes());
-                format!(
-                    "{}-{}-{}-{}-{}",
-                    &id[..8],
-                    &id[8..12],
-                    &id[12..16],
-                    &id[16..20],
-                    &id[20..]
-                )
+                format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..])
             }
         };
-        Ids {
-            request,
-            host: random(56, HEX),
-        }
+        Ids { request, host: random(56, HEX) }
     }
 }
 
@@ -336,9 +275,7 @@ fn stamp(headers: &mut HeaderMap, service: Service, ids: &Ids, now: Timestamp, f
         Fault::ClockSkew { seconds } => Some(SignedDuration::from_secs(*seconds)),
         _ => None,
     });
-    let shown = skew
-        .and_then(|skew| now.checked_add(skew).ok())
-        .unwrap_or(now);
+    let shown = skew.and_then(|skew| now.checked_add(skew).ok()).unwrap_or(now);
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);

@@ -69,9 +69,7 @@ impl ChecksumKind {
     pub fn of(self, body: &[u8]) -> String {
         use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
         match self {
-            ChecksumKind::Crc64Nvme => {
-                BASE64.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body).to_be_bytes())
-            }
+            ChecksumKind::Crc64Nvme => BASE64.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body).to_be_bytes()),
             ChecksumKind::Crc32 => crc32(CrcAlgorithm::Crc32IsoHdlc, body),
             ChecksumKind::Crc32C => crc32(CrcAlgorithm::Crc32Iscsi, body),
             ChecksumKind::Sha1 => BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, body)),
@@ -132,10 +130,7 @@ pub(crate) const STANDARD: &str = "STANDARD";
 
 impl ObjectSpec {
     pub fn bytes(body: impl Into<Bytes>) -> Self {
-        ObjectSpec {
-            body: Body::Bytes(body.into()),
-            ..ObjectSpec::default()
-        }
+        ObjectSpec { body: Body::Bytes(body.into()), ..ObjectSpec::default() }
     }
 
     /// A log as CloudTrail writes it: `application/json`, `Content-Encoding: gzip`.
@@ -146,16 +141,11 @@ impl ObjectSpec {
     /// A log whose body takes no memory; see [`Body::Generated`].
     pub fn generated(seed: u64, size: u32) -> Self {
         let body = Body::Generated { seed, size };
-        ObjectSpec {
-            body,
-            ..ObjectSpec::default()
-        }
-        .like_a_log()
+        ObjectSpec { body, ..ObjectSpec::default() }.like_a_log()
     }
 
     fn like_a_log(self) -> Self {
-        self.content_type("application/json")
-            .content_encoding("gzip")
+        self.content_type("application/json").content_encoding("gzip")
     }
 
     #[must_use]
@@ -184,9 +174,7 @@ impl ObjectSpec {
 
     #[must_use]
     pub fn kms(mut self, key_arn: &str) -> Self {
-        self.sse = Sse::Kms {
-            key_arn: key_arn.to_owned(),
-        };
+        self.sse = Sse::Kms { key_arn: key_arn.to_owned() };
         self
     }
 
@@ -278,11 +266,7 @@ impl Entry {
         let modified = spec.modified.unwrap_or(now).as_second();
         match (&spec.body, u32::try_from(modified)) {
             (&Body::Generated { seed, size }, Ok(modified)) if is_plain_generated(&spec) => {
-                Entry::Generated {
-                    seed,
-                    size,
-                    modified,
-                }
+                Entry::Generated { seed, size, modified }
             }
             _ => Entry::Whole(Arc::new(StoredObject::new(spec, now))),
         }
@@ -291,11 +275,7 @@ impl Entry {
     pub fn object(&self) -> Arc<StoredObject> {
         match *self {
             Entry::Whole(ref object) => Arc::clone(object),
-            Entry::Generated {
-                seed,
-                size,
-                modified,
-            } => {
+            Entry::Generated { seed, size, modified } => {
                 let at = Timestamp::from_second(i64::from(modified)).unwrap_or_default();
                 Arc::new(StoredObject::new(ObjectSpec::generated(seed, size), at))
             }
@@ -307,10 +287,7 @@ fn is_plain_generated(spec: &ObjectSpec) -> bool {
     let Body::Generated { seed, size } = spec.body else {
         return false;
     };
-    let plain = ObjectSpec {
-        modified: spec.modified,
-        ..ObjectSpec::generated(seed, size)
-    };
+    let plain = ObjectSpec { modified: spec.modified, ..ObjectSpec::generated(seed, size) };
     *spec == plain
 }
 
@@ -337,13 +314,7 @@ mod generated {
         gzip.extend_from_slice(&GZIP_HEADER);
         store(&text, &mut gzip);
         let crc = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &text);
-        gzip.extend_from_slice(
-            &crc.to_be_bytes()[4..]
-                .iter()
-                .rev()
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        gzip.extend_from_slice(&crc.to_be_bytes()[4..].iter().rev().copied().collect::<Vec<_>>());
         gzip.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         Bytes::from(gzip)
     }
@@ -403,15 +374,9 @@ mod tests {
             assert_eq!(bytes.len(), size as usize);
             assert_eq!(bytes, body.bytes());
             let mut text = String::new();
-            flate2::read::GzDecoder::new(&bytes[..])
-                .read_to_string(&mut text)
-                .expect("a gzip");
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).expect("a gzip");
             let log: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            assert_eq!(
-                log["Records"].as_array().map(Vec::len),
-                Some(1),
-                "size {size}"
-            );
+            assert_eq!(log["Records"].as_array().map(Vec::len), Some(1), "size {size}");
         }
     }
 
@@ -419,19 +384,10 @@ mod tests {
     fn checksums_match_published_values() {
         // The check values of "123456789" in the CRC catalogue.
         let body = b"123456789";
-        assert_eq!(
-            ChecksumKind::Crc32.of(body),
-            BASE64.encode(0xcbf4_3926_u32.to_be_bytes())
-        );
-        assert_eq!(
-            ChecksumKind::Crc32C.of(body),
-            BASE64.encode(0xe306_9283_u32.to_be_bytes())
-        );
+        assert_eq!(ChecksumKind::Crc32.of(body), BASE64.encode(0xcbf4_3926_u32.to_be_bytes()));
+        assert_eq!(ChecksumKind::Crc32C.of(body), BASE64.encode(0xe306_9283_u32.to_be_bytes()));
         let nvme = 0xae8b_1486_0a79_9888_u64;
-        assert_eq!(
-            ChecksumKind::Crc64Nvme.of(body),
-            BASE64.encode(nvme.to_be_bytes())
-        );
+        assert_eq!(ChecksumKind::Crc64Nvme.of(body), BASE64.encode(nvme.to_be_bytes()));
     }
 
     #[test]

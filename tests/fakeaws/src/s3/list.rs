@@ -5,10 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use s3s::dto::{
-    Bucket, HeadBucketOutput, ListBucketsOutput, ListObjectsInput, ListObjectsV2Input, Owner,
-    Timestamp,
-};
+use s3s::dto::{Bucket, HeadBucketOutput, ListBucketsOutput, ListObjectsInput, ListObjectsV2Input, Owner, Timestamp};
 
 use super::NAMESPACE;
 use crate::clock::iso_millis;
@@ -23,11 +20,7 @@ use crate::xml::Xml;
 /// No page is longer, whatever is asked for.
 const MOST_KEYS: usize = 1_000;
 
-pub(super) fn v2(
-    world: &World,
-    input: &ListObjectsV2Input,
-    faults: &[Fault],
-) -> Result<String, Failure> {
+pub(super) fn v2(world: &World, input: &ListObjectsV2Input, faults: &[Fault]) -> Result<String, Failure> {
     let encoding = Encoding::named(input.encoding_type.as_ref().map(|kind| kind.as_str()))?;
     let token = input.continuation_token.as_deref();
     let resumed = token.map(|token| open_token(world, token)).transpose()?;
@@ -50,8 +43,7 @@ pub(super) fn v2(
         match fault {
             Fault::ListTokenLoop => {
                 let looping = token.map(str::to_owned).or_else(|| next.clone());
-                next =
-                    Some(looping.unwrap_or_else(|| seal_token(world, &Last::Key(String::new()))));
+                next = Some(looping.unwrap_or_else(|| seal_token(world, &Last::Key(String::new()))));
                 truncated = true;
             }
             Fault::ListEmptyTruncated => {
@@ -65,26 +57,16 @@ pub(super) fn v2(
         }
     }
     let mut xml = Xml::document();
-    xml.open_in("ListBucketResult", NAMESPACE)
-        .text("Name", &input.bucket)
-        .text("Prefix", &encoding.of(query.prefix));
-    optional(
-        &mut xml,
-        "StartAfter",
-        input.start_after.as_deref(),
-        encoding,
-    );
+    xml.open_in("ListBucketResult", NAMESPACE).text("Name", &input.bucket).text("Prefix", &encoding.of(query.prefix));
+    optional(&mut xml, "StartAfter", input.start_after.as_deref(), encoding);
     if let Some(token) = token {
         xml.text("ContinuationToken", token);
     }
     if let Some(next) = &next {
         xml.text("NextContinuationToken", next);
     }
-    xml.number(
-        "KeyCount",
-        (page.contents.len() + page.common_prefixes.len()) as u64,
-    )
-    .number("MaxKeys", max_keys as u64);
+    xml.number("KeyCount", (page.contents.len() + page.common_prefixes.len()) as u64)
+        .number("MaxKeys", max_keys as u64);
     optional(&mut xml, "Delimiter", query.delimiter, encoding);
     encoding.announce(&mut xml);
     xml.flag("IsTruncated", truncated);
@@ -94,11 +76,7 @@ pub(super) fn v2(
     Ok(spoil(xml.close("ListBucketResult").finish(), faults))
 }
 
-pub(super) fn v1(
-    world: &World,
-    input: &ListObjectsInput,
-    faults: &[Fault],
-) -> Result<String, Failure> {
+pub(super) fn v1(world: &World, input: &ListObjectsInput, faults: &[Fault]) -> Result<String, Failure> {
     let encoding = Encoding::named(input.encoding_type.as_ref().map(|kind| kind.as_str()))?;
     let marker = non_empty(input.marker.as_deref());
     let max_keys = max_keys(input.max_keys)?;
@@ -130,9 +108,7 @@ pub(super) fn v1(
 /// The buckets of the caller's own account.
 pub(super) fn buckets(world: &World, caller: &Caller) -> ListBucketsOutput {
     let all = world.inner().buckets.read();
-    let own = all
-        .values()
-        .filter(|bucket| bucket.owner == caller.account());
+    let own = all.values().filter(|bucket| bucket.owner == caller.account());
     let shown = own.map(|bucket| Bucket {
         bucket_region: Some(bucket.region.clone()),
         creation_date: Some(Timestamp::from(crate::clock::system_time(bucket.created))),
@@ -140,45 +116,31 @@ pub(super) fn buckets(world: &World, caller: &Caller) -> ListBucketsOutput {
     });
     ListBucketsOutput {
         buckets: Some(shown.collect()),
-        owner: Some(Owner {
-            id: Some(canonical_user(caller.account())),
-            ..Owner::default()
-        }),
+        owner: Some(Owner { id: Some(canonical_user(caller.account())), ..Owner::default() }),
         ..ListBucketsOutput::default()
     }
 }
 
 pub(super) fn head_bucket(world: &World, bucket: &str) -> Result<HeadBucketOutput, Failure> {
-    Ok(HeadBucketOutput {
-        bucket_region: Some(region_of(world, bucket)?),
-        ..HeadBucketOutput::default()
-    })
+    Ok(HeadBucketOutput { bucket_region: Some(region_of(world, bucket)?), ..HeadBucketOutput::default() })
 }
 
 /// The first region has no location constraint.
 pub(super) fn location(world: &World, bucket: &str) -> Result<String, Failure> {
     let region = region_of(world, bucket)?;
     let constraint = if region == "us-east-1" { "" } else { &region };
-    Ok(Xml::document()
-        .open_in("LocationConstraint", NAMESPACE)
-        .raw(constraint)
-        .close("LocationConstraint")
-        .finish())
+    Ok(Xml::document().open_in("LocationConstraint", NAMESPACE).raw(constraint).close("LocationConstraint").finish())
 }
 
 fn region_of(world: &World, bucket: &str) -> Result<String, Failure> {
     let buckets = world.inner().buckets.read();
-    let found = buckets
-        .get(bucket)
-        .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+    let found = buckets.get(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
     Ok(found.region.clone())
 }
 
 fn owner_of(world: &World, bucket: &str) -> String {
     let buckets = world.inner().buckets.read();
-    let owner = buckets
-        .get(bucket)
-        .map(|bucket| canonical_user(&bucket.owner));
+    let owner = buckets.get(bucket).map(|bucket| canonical_user(&bucket.owner));
     owner.unwrap_or_default()
 }
 
@@ -190,9 +152,7 @@ fn canonical_user(account: &str) -> String {
 
 fn page(world: &World, bucket: &str, query: &PageQuery<'_>) -> Result<Page, Failure> {
     let buckets = world.inner().buckets.read();
-    let found = buckets
-        .get(bucket)
-        .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+    let found = buckets.get(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
     Ok(found.store.page(query))
 }
 
@@ -210,9 +170,7 @@ fn items(xml: &mut Xml, page: &Page, encoding: Encoding, owner: Option<&str>) {
         contents(xml, key, entry, encoding, owner);
     }
     for prefix in &page.common_prefixes {
-        xml.open("CommonPrefixes")
-            .text("Prefix", &encoding.of(prefix))
-            .close("CommonPrefixes");
+        xml.open("CommonPrefixes").text("Prefix", &encoding.of(prefix)).close("CommonPrefixes");
     }
 }
 
@@ -223,15 +181,13 @@ fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: 
         .text("LastModified", &iso_millis(object.modified))
         .text("ETag", &format!("\"{}\"", object.etag));
     if let Some(kind) = object.checksum {
-        xml.text("ChecksumAlgorithm", kind.name())
-            .text("ChecksumType", "FULL_OBJECT");
+        xml.text("ChecksumAlgorithm", kind.name()).text("ChecksumType", "FULL_OBJECT");
     }
     xml.number("Size", object.size());
     if let Some(owner) = owner {
         xml.open("Owner").text("ID", owner).close("Owner");
     }
-    xml.text("StorageClass", &object.storage_class)
-        .close("Contents");
+    xml.text("StorageClass", &object.storage_class).close("Contents");
 }
 
 fn optional(xml: &mut Xml, name: &str, value: Option<&str>, encoding: Encoding) {
@@ -269,8 +225,7 @@ impl Encoding {
             Encoding::Verbatim => text.to_owned(),
             Encoding::Url => {
                 let parts = text.split('/');
-                let encoded =
-                    parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
+                let encoded = parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
                 encoded.collect::<Vec<String>>().join("/")
             }
         }
@@ -305,8 +260,7 @@ fn seal_token(world: &World, last: &Last) -> String {
 fn open_token(world: &World, token: &str) -> Result<Last, Failure> {
     let incorrect = || {
         let message = "The continuation token provided is incorrect";
-        Failure::bad_request("InvalidArgument", message)
-            .detail("ArgumentName", "continuation-token")
+        Failure::bad_request("InvalidArgument", message).detail("ArgumentName", "continuation-token")
     };
     let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| incorrect())?;
     let plain = String::from_utf8(masked(world, sealed)).map_err(|_| incorrect())?;
@@ -363,18 +317,12 @@ mod tests {
 
     #[test]
     fn url_encoding_is_form_style_with_bare_slashes() {
-        assert_eq!(
-            Encoding::Url.of("a b+c/d\u{1}\u{ffff}"),
-            "a+b%2Bc/d%01%EF%BF%BF"
-        );
+        assert_eq!(Encoding::Url.of("a b+c/d\u{1}\u{ffff}"), "a+b%2Bc/d%01%EF%BF%BF");
     }
 
     #[test]
     fn tokens_open_only_where_they_were_sealed() {
-        let (here, elsewhere) = (
-            World::new(FakeClock::system()),
-            World::new(FakeClock::system()),
-        );
+        let (here, elsewhere) = (World::new(FakeClock::system()), World::new(FakeClock::system()));
         let last = Last::Prefix("AWSLogs/\u{1}/".into());
         let token = seal_token(&here, &last);
         assert!(!token.contains("AWSLogs"));
