@@ -94,7 +94,7 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     let (keeper, end) = (part.keeper.clone(), CancellationToken::new());
     let ready = keeper.ready().await;
     let ledger = part.mirror.ledger();
-    ledger.save_session(&session_row(&part.wanted.source, &keeper.observe().borrow())).await?;
+    record_session(&part).await?;
     if let Err(error) = ready {
         return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() });
     }
@@ -122,8 +122,13 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     }
     end.cancel();
     while renewing.join_next().await.is_some() {}
-    ledger.save_session(&session_row(&part.wanted.source, &keeper.observe().borrow())).await?;
+    record_session(&part).await?;
     Ok(Outcome { streams, failed, unreached: false })
+}
+
+async fn record_session(part: &Parts) -> Result<(), Error> {
+    let session = session_row(&part.wanted.source, &part.keeper.observe().borrow());
+    part.mirror.ledger().save_session(&session).await
 }
 
 /// Takes turns until nothing more is due.
