@@ -37,14 +37,26 @@ pub fn assemble(config: &Config, ledger: &Ledger, process: &Process) -> Result<V
     config.sources.values().map(|source| parts(config, source, ledger, process, objects.clone())).collect()
 }
 
-fn parts(config: &Config, source: &Source, ledger: &Ledger, process: &Process, objects: Arc<Semaphore>) -> Result<Parts, Error> {
+fn parts(
+    config: &Config,
+    source: &Source,
+    ledger: &Ledger,
+    process: &Process,
+    objects: Arc<Semaphore>,
+) -> Result<Parts, Error> {
     let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
     let bucket = S3Source::new(source, keeper.clone(), process.http.get(&source.endpoints)?);
     let tree = Local::open(&source.destination)?;
     let permits = Permits { source: Arc::new(Semaphore::new(source.concurrency)), process: objects };
     let manifests = Manifests::under(&config.state.dir);
     let mirror = Mirror::new(
-        Arc::new(bucket), Arc::new(tree), ledger.clone(), manifests, process.clock.clone(), rules(config, source), permits,
+        Arc::new(bucket),
+        Arc::new(tree),
+        ledger.clone(),
+        manifests,
+        process.clock.clone(),
+        rules(config, source),
+        permits,
     );
     Ok(Parts { keeper, mirror: Arc::new(mirror), wanted: wanted(source), source: source.clone() })
 }
@@ -91,7 +103,6 @@ fn holds_objects(root: &Path) -> bool {
         return true;
     }
     let own = [".trailsync", "lost+found"];
-    std::fs::read_dir(root).is_ok_and(|entries| {
-        entries.flatten().any(|entry| !own.iter().any(|name| entry.file_name() == *name))
-    })
+    std::fs::read_dir(root)
+        .is_ok_and(|entries| entries.flatten().any(|entry| !own.iter().any(|name| entry.file_name() == *name)))
 }

@@ -83,7 +83,12 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
     }
 }
 
-async fn execute(command: &Command, config: &Config, environment: BTreeMap<String, String>, stop: CancellationToken) -> Result<Exit, Error> {
+async fn execute(
+    command: &Command,
+    config: &Config,
+    environment: BTreeMap<String, String>,
+    stop: CancellationToken,
+) -> Result<Exit, Error> {
     let clock = Arc::new(SystemClock);
     let process = || Process::new(clock.clone(), environment);
     let mut out = std::io::stdout();

@@ -37,20 +37,39 @@ const ROWS: usize = 1000;
 ///
 /// # Errors
 /// `Fatal` when a database is there, or tree or manifests cannot be read.
-pub async fn rebuild(config: &Config, options: &Options, now: Timestamp, out: &mut (dyn Write + Send)) -> Result<Exit, Error> {
+pub async fn rebuild(
+    config: &Config,
+    options: &Options,
+    now: Timestamp,
+    out: &mut (dyn Write + Send),
+) -> Result<Exit, Error> {
     let database = config.state.dir.join(DATABASE);
     if database.exists() && !options.set_aside {
         let report = Report::new("rebuild", database.display().to_string(), "a database is there");
-        return Err(Error::of(Class::Fatal, report.mend("`trailsync rebuild --set-aside` keeps it under another name")));
+        return Err(Error::of(
+            Class::Fatal,
+            report.mend("`trailsync rebuild --set-aside` keeps it under another name"),
+        ));
     }
     set_aside(&config.state.dir, now)?;
     let opened = Ledger::open(&config.state.dir, false).await?;
     for source in config.sources.values() {
         let tree = Local::open(&source.destination)?;
-        let mut work = Rebuild { source, tree, ledger: &opened.ledger, manifests: Manifests::under(&config.state.dir), streams: HashMap::new(), now };
+        let mut work = Rebuild {
+            source,
+            tree,
+            ledger: &opened.ledger,
+            manifests: Manifests::under(&config.state.dir),
+            streams: HashMap::new(),
+            now,
+        };
         let days = work.take_manifests(&config.state.dir).await?;
         let (objects, foreign) = work.take_tree().await?;
-        let _ = writeln!(out, "{}: {days} sealed days, {objects} objects in the tree that no manifest names, {foreign} files that are none of ours", source.name);
+        let _ = writeln!(
+            out,
+            "{}: {days} sealed days, {objects} objects in the tree that no manifest names, {foreign} files that are none of ours",
+            source.name
+        );
     }
     opened.ledger.close().await;
     Ok(Exit::Done)
@@ -59,7 +78,13 @@ pub async fn rebuild(config: &Config, options: &Options, now: Timestamp, out: &m
 /// Renames the database and what belongs to it; the lock is taken first, so that no daemon is using it.
 fn set_aside(dir: &Path, now: Timestamp) -> Result<(), Error> {
     let _lock = crate::ledger::Lock::take(dir)?;
-    for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), "initialized".into(), "manifests".into()] {
+    for name in [
+        DATABASE.to_owned(),
+        format!("{DATABASE}-wal"),
+        format!("{DATABASE}-shm"),
+        "initialized".into(),
+        "manifests".into(),
+    ] {
         let from = dir.join(&name);
         if from.exists() {
             let to = dir.join(format!("{name}.before-rebuild-{}", now.as_second()));
@@ -206,7 +231,14 @@ struct Sealed {
 }
 
 impl Sealed {
-    async fn holds(&mut self, ledger: &Ledger, manifests: &Manifests, stream: &Stream, id: StreamId, suffix: &str) -> Result<bool, Error> {
+    async fn holds(
+        &mut self,
+        ledger: &Ledger,
+        manifests: &Manifests,
+        stream: &Stream,
+        id: StreamId,
+        suffix: &str,
+    ) -> Result<bool, Error> {
         let day = Day::of(suffix).unwrap_or(Day::ODD);
         if self.at.as_ref() != Some(&(stream.prefix.clone(), day)) {
             self.suffixes.clear();

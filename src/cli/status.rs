@@ -41,7 +41,11 @@ const SHOWN: u32 = 20;
 /// # Errors
 /// `Fatal` when there is no state, or it cannot be read.
 pub async fn status(
-    config: &Config, options: &Options, clock: &dyn Clock, stop: &CancellationToken, out: &mut (dyn Write + Send),
+    config: &Config,
+    options: &Options,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+    out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let ledger = Ledger::look(&config.state.dir).await?;
     loop {
@@ -72,10 +76,29 @@ fn json(status: &Status) -> String {
 
 fn table(status: &Status, streams: bool) -> String {
     let mut text = format!("{}\n\n", status.summary);
-    let mut table = new_table(&["account", "state", "listed through", "newest object", "lag", "objects", "bytes", "failed", "quar.", "next poll", "LIST", "GET", "price"]);
+    let mut table = new_table(&[
+        "account",
+        "state",
+        "listed through",
+        "newest object",
+        "lag",
+        "objects",
+        "bytes",
+        "failed",
+        "quar.",
+        "next poll",
+        "LIST",
+        "GET",
+        "price",
+    ]);
     for account in &status.accounts {
-        let organization = account.organization.as_ref().map(|organization| format!("{organization}/")).unwrap_or_default();
-        table.add_row(row(format!("{}/{organization}{}", account.source, account.account), &account.progress, status.at));
+        let organization =
+            account.organization.as_ref().map(|organization| format!("{organization}/")).unwrap_or_default();
+        table.add_row(row(
+            format!("{}/{organization}{}", account.source, account.account),
+            &account.progress,
+            status.at,
+        ));
         for stream in account.streams.iter().filter(|_| streams) {
             table.add_row(row(format!("  {} {}", stream.kind, Shown(&stream.region)), &stream.progress, status.at));
         }
@@ -94,10 +117,13 @@ fn new_table(header: &[&str]) -> Table {
 
 fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
     let time = |at: Option<Timestamp>| at.map_or_else(|| "never".into(), |at| at.to_string());
-    let next = progress.next_poll.map_or_else(|| "-".into(), |at| match seconds_between(now, at) {
-        ..=0 => "now".to_owned(),
-        seconds => format!("in {}", Age(seconds)),
-    });
+    let next = progress.next_poll.map_or_else(
+        || "-".into(),
+        |at| match seconds_between(now, at) {
+            ..=0 => "now".to_owned(),
+            seconds => format!("in {}", Age(seconds)),
+        },
+    );
     let mut condition = progress.condition.to_string();
     if let Some(sweep) = &progress.sweep {
         condition += &format!(" (listing {sweep})");
@@ -122,10 +148,15 @@ fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
 fn sessions(status: &Status) -> String {
     let mut table = new_table(&["source", "role", "session", "expires", "next renewal", "renewals", "failures"]);
     for session in &status.sessions {
-        let until = |at: Option<Timestamp>| at.map_or_else(|| "-".into(), |at| match seconds_between(status.at, at) {
-            ..=0 => format!("{} ago", Age(seconds_between(at, status.at))),
-            seconds => format!("in {}", Age(seconds)),
-        });
+        let until = |at: Option<Timestamp>| {
+            at.map_or_else(
+                || "-".into(),
+                |at| match seconds_between(status.at, at) {
+                    ..=0 => format!("{} ago", Age(seconds_between(at, status.at))),
+                    seconds => format!("in {}", Age(seconds)),
+                },
+            )
+        };
         table.add_row(vec![
             session.source.clone(),
             session.role_arn.clone().unwrap_or_else(|| "none: the bucket policy grants us".into()),
@@ -146,7 +177,15 @@ fn troubles(status: &Status) -> String {
     for account in &status.accounts {
         for stream in account.streams.iter().filter(|stream| stream.progress.error.is_some()) {
             let why = stream.progress.error.as_deref().unwrap_or_default();
-            lines.push(format!("failing{}: {}/{} {} {}: {}", since(stream.progress.failing_since), account.source, account.account, stream.kind, Shown(&stream.region), Shown(why)));
+            lines.push(format!(
+                "failing{}: {}/{} {} {}: {}",
+                since(stream.progress.failing_since),
+                account.source,
+                account.account,
+                stream.kind,
+                Shown(&stream.region),
+                Shown(why)
+            ));
         }
     }
     for session in &status.sessions {
@@ -155,11 +194,23 @@ fn troubles(status: &Status) -> String {
         }
     }
     for alarm in status.alarms.iter().take(SHOWN as usize) {
-        lines.push(format!("alarm {}{}: {}: {}", alarm.kind, since(alarm.first_at), alarm.source, Shown(&alarm.detail)));
+        lines.push(format!(
+            "alarm {}{}: {}: {}",
+            alarm.kind,
+            since(alarm.first_at),
+            alarm.source,
+            Shown(&alarm.detail)
+        ));
     }
     for object in &status.quarantine {
         let state = if object.quarantined { "quarantine" } else { "failing" };
-        lines.push(format!("{state}{}: {}: {} tries: {}", since(object.first_failed), object.source, object.attempts, Shown(&object.reason)));
+        lines.push(format!(
+            "{state}{}: {}: {} tries: {}",
+            since(object.first_failed),
+            object.source,
+            object.attempts,
+            Shown(&object.reason)
+        ));
     }
     if !status.unknown_folders.is_empty() {
         lines.push(format!("{} folders are not mirrored (`--json` names them)", status.unknown_folders.len()));

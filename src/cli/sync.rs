@@ -52,7 +52,11 @@ struct Outcome {
 /// # Errors
 /// `Fatal` when state or destination cannot be used.
 pub async fn sync(
-    config: &Config, options: &Options, process: &Process, stop: CancellationToken, out: &mut (dyn Write + Send),
+    config: &Config,
+    options: &Options,
+    process: &Process,
+    stop: CancellationToken,
+    out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources)?;
     let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
@@ -133,7 +137,10 @@ async fn record_session(part: &Parts) -> Result<(), Error> {
 
 /// Takes turns until nothing more is due.
 async fn whole_stream(
-    mirror: &Arc<Mirror<S3Source, Local>>, stream: crate::layout::Stream, full: bool, stop: &CancellationToken,
+    mirror: &Arc<Mirror<S3Source, Local>>,
+    stream: crate::layout::Stream,
+    full: bool,
+    stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut progress = mirror.resume(stream).await?;
     let ended = turns(mirror, &mut progress, full, stop).await;
@@ -142,7 +149,12 @@ async fn whole_stream(
     ended
 }
 
-async fn turns(mirror: &Mirror<S3Source, Local>, progress: &mut Progress, full: bool, stop: &CancellationToken) -> Result<(), Error> {
+async fn turns(
+    mirror: &Mirror<S3Source, Local>,
+    progress: &mut Progress,
+    full: bool,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     if full {
         mirror.list_everything(progress).await?;
     }
@@ -170,7 +182,12 @@ fn total(mirrors: &[Arc<Mirror<S3Source, Local>>]) -> Snapshot {
 }
 
 async fn report(
-    outcomes: &[Outcome], ledger: &Ledger, did: Snapshot, took: Duration, stop: &CancellationToken, out: &mut (dyn Write + Send),
+    outcomes: &[Outcome],
+    ledger: &Ledger,
+    did: Snapshot,
+    took: Duration,
+    stop: &CancellationToken,
+    out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let rows = ledger.checkpoints().await?;
     let waiting: u64 = rows.iter().map(|row| row.failing + row.quarantined).sum();
@@ -181,7 +198,11 @@ async fn report(
     let streams: usize = outcomes.iter().map(|outcome| outcome.streams).sum();
     let line = format!(
         "{} objects ({}) stored from {streams} streams in {:.1} s; {} LIST and {} GET requests; {waiting} objects not mirrored; {failed} failures",
-        did.stored, indicatif::HumanBytes(did.stored_bytes), took.as_secs_f64(), did.lists, did.gets,
+        did.stored,
+        indicatif::HumanBytes(did.stored_bytes),
+        took.as_secs_f64(),
+        did.lists,
+        did.gets,
     );
     // A closed pipe does not undo what was mirrored.
     let _ = writeln!(out, "{line}");
@@ -219,7 +240,8 @@ impl Bar {
 
 async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
     let template = "{bar:30} {human_pos}/{human_len} objects  {per_sec}  ETA {eta}  {msg}";
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     loop {
         let now = total(&mirrors);
         bar.set_length(now.wanted);
@@ -234,7 +256,13 @@ async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken
 async fn lines(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
     while end.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_some() {
         let now = total(&mirrors);
-        let line = format!("{} of {} objects stored ({}), {} listed\n", now.stored, now.wanted, indicatif::HumanBytes(now.stored_bytes), now.listed);
+        let line = format!(
+            "{} of {} objects stored ({}), {} listed\n",
+            now.stored,
+            now.wanted,
+            indicatif::HumanBytes(now.stored_bytes),
+            now.listed
+        );
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }

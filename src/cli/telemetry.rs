@@ -14,8 +14,12 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// When the filter cannot be read.
 pub fn start(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|error| format!("log.filter: expected a filter such as `info` or `trailsync=debug,warn`, found `{}`: {error}", log.filter))?;
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| {
+        format!(
+            "log.filter: expected a filter such as `info` or `trailsync=debug,warn`, found `{}`: {error}",
+            log.filter
+        )
+    })?;
     let filter = filter.and(filter_fn(may_speak));
     let people = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -30,8 +34,7 @@ pub fn start(log: &Log) -> Result<(), String> {
 
 /// Crates that carry requests write headers and bodies at their lowest levels, and with them session tokens.
 fn may_speak(metadata: &Metadata<'_>) -> bool {
-    let carries_secrets = ["aws_", "hyper", "h2", "rustls", "tower", "reqwest"]
-        .iter()
-        .any(|name| metadata.target().starts_with(name));
+    let carries_secrets =
+        ["aws_", "hyper", "h2", "rustls", "tower", "reqwest"].iter().any(|name| metadata.target().starts_with(name));
     !carries_secrets || *metadata.level() <= LevelFilter::INFO
 }

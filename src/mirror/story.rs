@@ -1,6 +1,6 @@
 //! What a fetched object is to us: new, the same under another tag, or other bytes; and what is alarmed of it.
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::outcome::{Got, Want};
 use crate::destination::Place;
@@ -45,7 +45,7 @@ impl Story {
 
     pub fn tell(&self, stream: &crate::layout::Stream, want: &Want) {
         let (key, size_bytes) = (Shown(&want.listed.key), self.record.size);
-        info!(target: "trailsync::stored", source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
+        debug!(source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
     }
 
     pub fn record_into(self, commit: &mut Commit, want: Want) {

@@ -41,11 +41,7 @@ impl Caller {
         Caller {
             arn: arn.clone(),
             user_id: account.to_owned(),
-            names: Names {
-                account: account.to_owned(),
-                principal: arn,
-                session: None,
-            },
+            names: Names { account: account.to_owned(), principal: arn, session: None },
             kind: CallerKind::Root,
             policies: Vec::new(),
             session_policy: None,
@@ -114,13 +110,11 @@ impl Caller {
         let own = self.own_verdict(ask)?;
         let granted = match ask.resource_policy {
             None => None,
-            Some(policy) => {
-                match policy.for_resource(&self.names, ask.action, ask.resource, &ask.context) {
-                    Verdict::Deny => return None,
-                    Verdict::Allow(grant) => Some(grant),
-                    Verdict::Silent => None,
-                }
-            }
+            Some(policy) => match policy.for_resource(&self.names, ask.action, ask.resource, &ask.context) {
+                Verdict::Deny => return None,
+                Verdict::Allow(grant) => Some(grant),
+                Verdict::Silent => None,
+            },
         };
         Some((own, granted))
     }
@@ -144,9 +138,7 @@ impl Caller {
     fn session_verdict(&self, ask: &Ask<'_>) -> Verdict<()> {
         self.session_policy
             .as_ref()
-            .map_or(Verdict::Allow(()), |policy| {
-                policy.for_identity(ask.action, ask.resource, &ask.context)
-            })
+            .map_or(Verdict::Allow(()), |policy| policy.for_identity(ask.action, ask.resource, &ask.context))
     }
 
     fn session_policy_allows(&self, ask: &Ask<'_>) -> bool {

@@ -19,11 +19,7 @@ enum Pace {
     /// The machine's clock, moved by what tests added to it.
     System { offset: SignedDuration },
     /// `rate` fake seconds for each real one since `since`; zero stands still.
-    Running {
-        from: Timestamp,
-        since: Instant,
-        rate: f64,
-    },
+    Running { from: Timestamp, since: Instant, rate: f64 },
 }
 
 impl Pace {
@@ -38,9 +34,7 @@ impl Pace {
 impl FakeClock {
     /// Real time.
     pub fn system() -> FakeClock {
-        FakeClock::with(Pace::System {
-            offset: SignedDuration::ZERO,
-        })
+        FakeClock::with(Pace::System { offset: SignedDuration::ZERO })
     }
 
     /// Stands at `at` until it is advanced or set.
@@ -50,11 +44,7 @@ impl FakeClock {
 
     /// Starts at `from` and runs `rate` times as fast as real time.
     pub fn running(from: Timestamp, rate: f64) -> FakeClock {
-        FakeClock::with(Pace::Running {
-            from,
-            since: Instant::now(),
-            rate: rate.max(0.0),
-        })
+        FakeClock::with(Pace::Running { from, since: Instant::now(), rate: rate.max(0.0) })
     }
 
     fn with(pace: Pace) -> FakeClock {
@@ -113,16 +103,11 @@ pub(crate) fn civil(at: Timestamp) -> (i64, i64, i64) {
     let days = at.as_second().div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -170,10 +155,7 @@ mod tests {
             let (year, month, day) = civil(at);
             let expected = at.strftime("%Y-%m-%d").to_string();
             assert_eq!(format!("{year:04}-{month:02}-{day:02}"), expected);
-            assert_eq!(
-                iso_millis(at),
-                at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-            );
+            assert_eq!(iso_millis(at), at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
             at += SignedDuration::from_hours(23);
         }
     }

@@ -16,8 +16,7 @@ use crate::public_keys::PublicKey;
 use crate::reply::{Reply, reply};
 use crate::world::World;
 
-const LIST_PUBLIC_KEYS: &str =
-    "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys";
+const LIST_PUBLIC_KEYS: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys";
 
 /// Times are seconds since the epoch, with or without a fraction.
 #[derive(Debug, Default, Deserialize)]
@@ -36,13 +35,7 @@ pub(crate) fn op(headers: &HeaderMap) -> Op {
 }
 
 /// Answers one request whose signature is good; `region` is the one that it was signed for.
-pub(crate) fn answer(
-    world: &World,
-    caller: &Caller,
-    op: Op,
-    region: &str,
-    body: &Bytes,
-) -> Result<Reply, Failure> {
+pub(crate) fn answer(world: &World, caller: &Caller, op: Op, region: &str, body: &Bytes) -> Result<Reply, Failure> {
     if op != Op::ListPublicKeys {
         return Err(Failure::bad_request("UnknownOperationException", ""));
     }
@@ -70,10 +63,7 @@ fn list_public_keys(world: &World, region: &str, body: &Bytes) -> Result<Reply, 
         false => serde_json::from_slice(body).map_err(serialization)?,
     };
     if input.next_token.is_some() {
-        return Err(Failure::bad_request(
-            "InvalidTokenException",
-            "Reserved for future use.",
-        ));
+        return Err(Failure::bad_request("InvalidTokenException", "Reserved for future use."));
     }
     let now = world.clock().now();
     let from = input.start_time.map_or(now, from_epoch);
@@ -100,9 +90,5 @@ fn shown(key: &PublicKey) -> serde_json::Value {
 }
 
 fn from_epoch(seconds: f64) -> Timestamp {
-    Timestamp::from_second(seconds as i64).unwrap_or(if seconds < 0.0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
+    Timestamp::from_second(seconds as i64).unwrap_or(if seconds < 0.0 { Timestamp::MIN } else { Timestamp::MAX })
 }

@@ -51,9 +51,7 @@ impl Condition {
         let operators = block.as_object().ok_or("Condition is not an object")?;
         let mut all = Vec::new();
         for (operator, keys) in operators {
-            let keys = keys
-                .as_object()
-                .ok_or_else(|| format!("{operator} is not an object"))?;
+            let keys = keys.as_object().ok_or_else(|| format!("{operator} is not an object"))?;
             for (key, values) in keys {
                 all.push(Condition::parse(operator, key, values)?);
             }
@@ -73,8 +71,7 @@ impl Condition {
             None => (name, false),
         };
         Ok(Condition {
-            operator: Operator::named(name)
-                .ok_or_else(|| format!("unknown condition operator {operator}"))?,
+            operator: Operator::named(name).ok_or_else(|| format!("unknown condition operator {operator}"))?,
             if_exists,
             quantifier,
             key: key.to_ascii_lowercase(),
@@ -86,10 +83,7 @@ impl Condition {
         let given = context.values(&self.key);
         if self.operator == Operator::Null {
             let absent = given.is_empty().to_string();
-            return self
-                .values
-                .iter()
-                .any(|wanted| wanted.eq_ignore_ascii_case(&absent));
+            return self.values.iter().any(|wanted| wanted.eq_ignore_ascii_case(&absent));
         }
         if given.is_empty() {
             // A negated comparison with nothing holds: nothing is not equal to something.
@@ -142,9 +136,7 @@ impl Operator {
         match self {
             Operator::StringEquals | Operator::StringNotEquals => given == wanted,
             Operator::StringLike | Operator::StringNotLike => matches_glob(wanted, given),
-            Operator::StringEqualsIgnoreCase | Operator::Bool | Operator::Null => {
-                given.eq_ignore_ascii_case(wanted)
-            }
+            Operator::StringEqualsIgnoreCase | Operator::Bool | Operator::Null => given.eq_ignore_ascii_case(wanted),
             Operator::NumericEquals => compare(number, given, wanted, |a, b| a == b),
             Operator::NumericLessThan => compare(number, given, wanted, |a, b| a < b),
             Operator::NumericLessThanEquals => compare(number, given, wanted, |a, b| a <= b),
@@ -159,12 +151,7 @@ impl Operator {
 }
 
 /// What does not parse matches nothing.
-fn compare<T>(
-    read: impl Fn(&str) -> Option<T>,
-    given: &str,
-    wanted: &str,
-    holds: impl Fn(&T, &T) -> bool,
-) -> bool {
+fn compare<T>(read: impl Fn(&str) -> Option<T>, given: &str, wanted: &str, holds: impl Fn(&T, &T) -> bool) -> bool {
     match (read(given), read(wanted)) {
         (Some(given), Some(wanted)) => holds(&given, &wanted),
         _ => false,
@@ -193,19 +180,10 @@ mod tests {
     #[test]
     fn a_missing_key_fails_equality_and_satisfies_inequality() {
         let none = Context::default();
-        assert!(!holds(
-            &json!({"StringEquals": {"sts:ExternalId": "x"}}),
-            &none
-        ));
+        assert!(!holds(&json!({"StringEquals": {"sts:ExternalId": "x"}}), &none));
         assert!(!holds(&json!({"StringLike": {"s3:prefix": "*"}}), &none));
-        assert!(holds(
-            &json!({"StringNotEquals": {"sts:ExternalId": "x"}}),
-            &none
-        ));
-        assert!(holds(
-            &json!({"StringEqualsIfExists": {"sts:ExternalId": "x"}}),
-            &none
-        ));
+        assert!(holds(&json!({"StringNotEquals": {"sts:ExternalId": "x"}}), &none));
+        assert!(holds(&json!({"StringEqualsIfExists": {"sts:ExternalId": "x"}}), &none));
         assert!(holds(&json!({"Null": {"sts:ExternalId": "true"}}), &none));
     }
 

@@ -39,9 +39,7 @@ pub(crate) const PATH: &str = "/_fakeaws/";
 pub(crate) fn answer(world: &World, parts: &Parts, body: &Bytes) -> Reply {
     let name = parts.uri.path().strip_prefix(PATH).unwrap_or_default();
     let query: BTreeMap<String, String> =
-        form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
+        form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let (status, value) = match handle(world, parts.method.as_str(), name, &query, body) {
         Ok(value) => (StatusCode::OK, value),
         Err(why) => (StatusCode::BAD_REQUEST, json!({"error": why})),
@@ -54,13 +52,7 @@ pub(crate) fn answer(world: &World, parts: &Parts, body: &Bytes) -> Reply {
 
 type Query = BTreeMap<String, String>;
 
-fn handle(
-    world: &World,
-    method: &str,
-    name: &str,
-    query: &Query,
-    body: &Bytes,
-) -> Result<Value, String> {
+fn handle(world: &World, method: &str, name: &str, query: &Query, body: &Bytes) -> Result<Value, String> {
     match (method, name) {
         ("GET", "scenario") => Ok(world.inner().scenario.read().clone()),
         ("GET", "counters") => shown(&world.counters()),
@@ -86,9 +78,7 @@ fn handle(
             let RoleName { role } = read(body)?;
             done(|| world.remove_role(&role))
         }
-        _ => Err(format!(
-            "no {method} {name}; see the documentation of the control module"
-        )),
+        _ => Err(format!("no {method} {name}; see the documentation of the control module")),
     }
 }
 
@@ -131,9 +121,8 @@ fn faults(world: &World, method: &str, query: &Query, body: &Bytes) -> Result<Va
         },
         _ => {
             let rules = faults.rules();
-            let rules = rules
-                .into_iter()
-                .map(|(id, rule)| json!({"id": id, "struck": faults.struck(id), "rule": rule}));
+            let rules =
+                rules.into_iter().map(|(id, rule)| json!({"id": id, "struck": faults.struck(id), "rule": rule}));
             Ok(rules.collect())
         }
     }
@@ -237,9 +226,7 @@ fn delete(world: &World, delete: &Delete) -> Result<Value, String> {
 
 fn existing(world: &World, bucket: &str) -> Result<(), String> {
     let known = world.inner().buckets.read().contains_key(bucket);
-    known
-        .then_some(())
-        .ok_or_else(|| format!("no bucket {bucket}"))
+    known.then_some(()).ok_or_else(|| format!("no bucket {bucket}"))
 }
 
 /// Hashes are of the bytes as stored; they cost a read of every body, so they can be left out.
@@ -321,10 +308,7 @@ fn live(world: &World, method: &str, body: &Bytes) -> Result<Value, String> {
     match method {
         "POST" => {
             let Live { seconds } = read(body)?;
-            let until = world
-                .clock()
-                .now()
-                .checked_add(SignedDuration::from_secs(seconds));
+            let until = world.clock().now().checked_add(SignedDuration::from_secs(seconds));
             world.go_live((seconds > 0).then_some(until.unwrap_or(Timestamp::MAX)));
         }
         "DELETE" => world.stop_live(),

@@ -91,11 +91,7 @@ pub(crate) struct InFlight {
 
 impl Meter {
     pub fn begin(&self, op: Op, role: Option<&str>) -> InFlight {
-        let flight = InFlight {
-            meter: self.clone(),
-            op,
-            role: role.map(str::to_owned),
-        };
+        let flight = InFlight { meter: self.clone(), op, role: role.map(str::to_owned) };
         flight.update(|counters| {
             counters.total += 1;
             counters.in_flight += 1;

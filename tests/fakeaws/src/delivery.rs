@@ -63,24 +63,14 @@ impl Trail {
 
     /// What makes it this trail and not another; cadences may change under way.
     fn identity(&self) -> String {
-        let parts = [
-            &self.bucket,
-            &self.prefix,
-            &self.trail_name,
-            &self.accounts.join("+"),
-        ];
+        let parts = [&self.bucket, &self.prefix, &self.trail_name, &self.accounts.join("+")];
         format!("{}/{}", parts.map(String::as_str).join("/"), self.seed)
     }
 
     fn deliver(&self, world: &World, delivery: &Delivery, chain: &mut Chain) {
         let (object, hash, oldest, newest) = match self.bodies {
             Bodies::Realistic => {
-                let body = realistic(
-                    delivery.seed,
-                    &delivery.account,
-                    &delivery.region,
-                    delivery.at,
-                );
+                let body = realistic(delivery.seed, &delivery.account, &delivery.region, delivery.at);
                 let object = ObjectSpec::log(gzip(&body.text));
                 (object, sha256_hex(&body.text), body.oldest, body.newest)
             }
@@ -118,22 +108,14 @@ impl Trail {
             digest_end_time: iso_seconds(end),
             bucket: self.bucket.clone(),
             object: delivery.key.clone(),
-            newest_event_time: log_files
-                .iter()
-                .map(|file| file.newest_event_time.clone())
-                .max(),
-            oldest_event_time: log_files
-                .iter()
-                .map(|file| file.oldest_event_time.clone())
-                .min(),
+            newest_event_time: log_files.iter().map(|file| file.newest_event_time.clone()).max(),
+            oldest_event_time: log_files.iter().map(|file| file.oldest_event_time.clone()).min(),
             log_files,
             ..Digest::default()
         };
         let key = SigningKey::of(&delivery.region, end);
         world.add_public_key(&delivery.region, key.public.clone());
-        let link = digest
-            .after(chain.last.as_ref())
-            .put(world, &key, delivery.at);
+        let link = digest.after(chain.last.as_ref()).put(world, &key, delivery.at);
         chain.last = Some(link);
     }
 }
@@ -156,10 +138,7 @@ impl World {
     /// Delivers for every trail what is due by then.
     pub fn deliver_until(&self, through: Timestamp) -> Vec<Delivery> {
         let trails = self.trails();
-        trails
-            .iter()
-            .flat_map(|trail| trail.deliver_until(self, through))
-            .collect()
+        trails.iter().flat_map(|trail| trail.deliver_until(self, through)).collect()
     }
 
     /// Delivers for every trail what is due by the world's clock.

@@ -85,8 +85,7 @@ impl Digest {
     /// # Panics
     /// If there is no such bucket.
     pub fn put(mut self, world: &World, key: &SigningKey, at: Timestamp) -> Link {
-        self.digest_public_key_fingerprint
-            .clone_from(&key.public.fingerprint);
+        self.digest_public_key_fingerprint.clone_from(&key.public.fingerprint);
         "SHA256withRSA".clone_into(&mut self.digest_signature_algorithm);
         let document = serde_json::to_vec(&self).expect("strings and lists serialize");
         let hash = sha256_hex(&document);
@@ -96,20 +95,12 @@ impl Digest {
             .metadata("signature-algorithm", "SHA256withRSA")
             .modified(at);
         world.put_object(&self.bucket, &self.object, object);
-        Link {
-            bucket: self.bucket,
-            object: self.object,
-            hash,
-            signature,
-        }
+        Link { bucket: self.bucket, object: self.object, hash, signature }
     }
 
     fn to_sign(&self, hash: &str) -> String {
         let previous = self.previous_digest_signature.as_deref().unwrap_or("null");
-        format!(
-            "{}\n{}/{}\n{hash}\n{previous}",
-            self.digest_end_time, self.bucket, self.object
-        )
+        format!("{}\n{}/{}\n{hash}\n{previous}", self.digest_end_time, self.bucket, self.object)
     }
 }
 
@@ -164,12 +155,7 @@ impl SigningKey {
     pub fn sign(&self, text: &str) -> String {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                text.as_bytes(),
-                &mut signature,
-            )
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature)
             .expect("the buffer has the modulus' length");
         hex::encode(signature)
     }
@@ -177,8 +163,6 @@ impl SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("public", &self.public)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("public", &self.public).finish_non_exhaustive()
     }
 }

@@ -74,18 +74,13 @@ impl Exchange {
         let now = self.world.clock().now();
         let asked = self.read(request, now).await?;
         let caller = asked.caller.as_ref().ok();
-        let (account, arn) = (
-            caller.map(Caller::account),
-            caller.map(|caller| caller.arn.clone()),
-        );
+        let (account, arn) = (caller.map(Caller::account), caller.map(|caller| caller.arn.clone()));
         let meter = &self.world.inner().meter;
         let flight = meter.begin(asked.op, asked.target.role_arn.as_deref());
         let faults = self.world.faults().strike(asked.op, &asked.target, account);
         let mut record = RequestRecord::new(now, asked.op, asked.target.clone(), arn);
         let answered = self.answer_struck(asked, faults, closing).await;
-        record.status = answered
-            .as_ref()
-            .map_or(0, |answer| answer.status().as_u16());
+        record.status = answered.as_ref().map_or(0, |answer| answer.status().as_u16());
         flight.answered(record.status);
         meter.remember(record);
         let flight = Some(flight);
@@ -93,12 +88,7 @@ impl Exchange {
     }
 
     /// Answers as the faults let it: late, damaged, misdated or not at all.
-    async fn answer_struck(
-        &self,
-        asked: Asked,
-        faults: Vec<Fault>,
-        closing: &Closing,
-    ) -> Result<Reply, Hangup> {
+    async fn answer_struck(&self, asked: Asked, faults: Vec<Fault>, closing: &Closing) -> Result<Reply, Hangup> {
         for delay in faults.iter().filter_map(Fault::delay) {
             tokio::time::sleep(delay).await;
         }
@@ -112,13 +102,7 @@ impl Exchange {
             *answer.body_mut() = full(Bytes::new());
         }
         let mut answer = damage(answer, &faults, closing).await;
-        stamp(
-            answer.headers_mut(),
-            service,
-            &ids,
-            self.world.clock().now(),
-            &faults,
-        );
+        stamp(answer.headers_mut(), service, &ids, self.world.clock().now(), &faults);
         Ok(answer)
     }
 
@@ -151,16 +135,7 @@ impl Exchange {
         let claims = Claims::read(&parts);
         let caller = self.identify(service, &claims, now);
         let ids = Ids::new(service);
-        Ok(Asked {
-            service,
-            op,
-            target,
-            parts,
-            body,
-            claims,
-            caller,
-            ids,
-        })
+        Ok(Asked { service, op, target, parts, body, claims, caller, ids })
     }
 
     /// Whose key it is; that the signature was made with it is checked later.
@@ -180,9 +155,7 @@ impl Exchange {
     async fn dispatch(&self, asked: Asked, faults: Arc<[Fault]>) -> Reply {
         let (service, ids) = (asked.service, asked.ids.clone());
         let resource = asked.parts.uri.path().to_owned();
-        let canned = faults
-            .iter()
-            .find_map(|fault| Failure::from_fault(fault, service));
+        let canned = faults.iter().find_map(|fault| Failure::from_fault(fault, service));
         let answer = match canned {
             Some(failure) => Err(failure),
             None => self.serve(asked, faults).await,
@@ -198,32 +171,18 @@ impl Exchange {
         let caller = asked.caller?;
         match asked.body {
             Payload::Stream(body) => {
-                let known = Known {
-                    caller: Arc::new(caller),
-                    region: claims.region.into(),
-                    faults,
-                };
-                self.serve_s3(Request::from_parts(asked.parts, body), known)
-                    .await
+                let known = Known { caller: Arc::new(caller), region: claims.region.into(), faults };
+                self.serve_s3(Request::from_parts(asked.parts, body), known).await
             }
             Payload::Whole(body) => {
                 let secret = self.world.inner().directory.read().secret(&claims.key_id);
-                let is_signed = secret
-                    .is_some_and(|secret| claims.are_signed_with(&secret, &asked.parts, &body));
+                let is_signed = secret.is_some_and(|secret| claims.are_signed_with(&secret, &asked.parts, &body));
                 if !is_signed {
                     return Err(Failure::bad_signature(asked.service));
                 }
                 match asked.service {
-                    Service::CloudTrail => {
-                        cloudtrail::answer(&self.world, &caller, asked.op, &claims.region, &body)
-                    }
-                    _ => sts::answer(
-                        &self.world,
-                        &caller,
-                        &Form::read(&body),
-                        &faults,
-                        &asked.ids,
-                    ),
+                    Service::CloudTrail => cloudtrail::answer(&self.world, &caller, asked.op, &claims.region, &body),
+                    _ => sts::answer(&self.world, &caller, &Form::read(&body), &faults, &asked.ids),
                 }
             }
         }
@@ -232,19 +191,14 @@ impl Exchange {
     async fn serve_s3(&self, request: Request<Incoming>, known: Known) -> Result<Reply, Failure> {
         let mut request = request.map(s3s::Body::from);
         request.extensions_mut().insert(known);
-        let broken = |_| {
-            Failure::from_fault(&Fault::InternalError, Service::S3)
-                .unwrap_or_else(Failure::access_denied)
-        };
+        let broken = |_| Failure::from_fault(&Fault::InternalError, Service::S3).unwrap_or_else(Failure::access_denied);
         let answer = self.s3.call(request).await.map_err(broken)?;
         if let Some(failure) = s3::carried_failure(answer.headers()) {
             return Err(failure);
         }
         let (mut parts, body) = answer.into_parts();
         if let Some(RawBody(document)) = parts.extensions.remove::<RawBody>() {
-            parts
-                .headers
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
             return Ok(Reply::from_parts(parts, full(document)));
         }
         if parts.status.is_client_error() || parts.status.is_server_error() {
@@ -257,11 +211,7 @@ impl Exchange {
 
 /// An error that `s3s` made itself, to be written as S3 writes errors.
 async fn reread(status: StatusCode, body: s3s::Body) -> Failure {
-    let document = body
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
+    let document = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let document = String::from_utf8_lossy(&document);
     let element = |name: &str| {
         let (_, rest) = document.split_once(&format!("<{name}>"))?;
@@ -292,10 +242,9 @@ fn unreadable(service: Service, why: Unreadable) -> Failure {
             "AuthorizationHeaderMalformed",
             "The authorization header that you provided is not valid.",
         ),
-        (_, Unreadable::Unsigned) => Failure::forbidden(
-            "MissingAuthenticationToken",
-            "Request is missing Authentication Token",
-        ),
+        (_, Unreadable::Unsigned) => {
+            Failure::forbidden("MissingAuthenticationToken", "Request is missing Authentication Token")
+        }
         (_, Unreadable::Malformed) => {
             Failure::bad_request("IncompleteSignature", "Authorization header is incomplete.")
         }
@@ -317,18 +266,11 @@ fn check_skew(service: Service, signed: Timestamp, now: Timestamp) -> Result<(),
     }
     let (signed, limit) = (compact(signed), compact(now));
     let message = if age.is_positive() {
-        format!(
-            "Signature expired: {signed} is now earlier than the allowed 15 min. before {limit}"
-        )
+        format!("Signature expired: {signed} is now earlier than the allowed 15 min. before {limit}")
     } else {
-        format!(
-            "Signature not yet current: {signed} is still later than the allowed 15 min. after {limit}"
-        )
+        format!("Signature not yet current: {signed} is still later than the allowed 15 min. after {limit}")
     };
-    Err(Failure {
-        message,
-        ..Failure::bad_signature(service)
-    })
+    Err(Failure { message, ..Failure::bad_signature(service) })
 }
 
 impl Ids {
@@ -338,20 +280,10 @@ impl Ids {
             Service::S3 => random(16, HEX),
             _ => {
                 let id = hex::encode(fastrand::u128(..).to_be_bytes());
-                format!(
-                    "{}-{}-{}-{}-{}",
-                    &id[..8],
-                    &id[8..12],
-                    &id[12..16],
-                    &id[16..20],
-                    &id[20..]
-                )
+                format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..])
             }
         };
-        Ids {
-            request,
-            host: random(56, HEX),
-        }
+        Ids { request, host: random(56, HEX) }
     }
 }
 
@@ -361,9 +293,7 @@ fn stamp(headers: &mut HeaderMap, service: Service, ids: &Ids, now: Timestamp, f
         Fault::ClockSkew { seconds } => Some(SignedDuration::from_secs(*seconds)),
         _ => None,
     });
-    let shown = skew
-        .and_then(|skew| now.checked_add(skew).ok())
-        .unwrap_or(now);
+    let shown = skew.and_then(|skew| now.checked_add(skew).ok()).unwrap_or(now);
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);

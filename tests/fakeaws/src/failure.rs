@@ -74,19 +74,16 @@ impl Failure {
                 let message = "The AWS Access Key Id you provided does not exist in our records.";
                 Failure::forbidden("InvalidAccessKeyId", message).detail("AWSAccessKeyId", key_id)
             }
-            (Service::S3, Rejection::BadToken) => Failure::bad_request(
-                "InvalidToken",
-                "The provided token is malformed or otherwise invalid.",
-            ),
+            (Service::S3, Rejection::BadToken) => {
+                Failure::bad_request("InvalidToken", "The provided token is malformed or otherwise invalid.")
+            }
             (Service::S3, Rejection::ExpiredToken) => {
                 Failure::bad_request("ExpiredToken", "The provided token has expired.")
             }
             (Service::Sts, Rejection::UnknownKey | Rejection::BadToken) => {
                 Failure::forbidden("InvalidClientTokenId", INVALID_TOKEN)
             }
-            (Service::Sts, Rejection::ExpiredToken) => {
-                Failure::forbidden("ExpiredTokenException", EXPIRED_TOKEN)
-            }
+            (Service::Sts, Rejection::ExpiredToken) => Failure::forbidden("ExpiredTokenException", EXPIRED_TOKEN),
             (Service::CloudTrail, Rejection::UnknownKey | Rejection::BadToken) => {
                 Failure::bad_request("UnrecognizedClientException", INVALID_TOKEN)
             }
@@ -166,12 +163,7 @@ impl Failure {
 
     pub fn precondition(condition: &str) -> Failure {
         let message = "At least one of the pre-conditions you specified did not hold";
-        Failure::new(
-            StatusCode::PRECONDITION_FAILED,
-            "PreconditionFailed",
-            message,
-        )
-        .detail("Condition", condition)
+        Failure::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message).detail("Condition", condition)
     }
 
     /// Renders the answer in the protocol of `service`.
@@ -191,25 +183,15 @@ impl Failure {
 
     fn s3_document(&self, resource: &str, ids: &Ids) -> String {
         let mut xml = Xml::document();
-        xml.open("Error")
-            .text("Code", &self.code)
-            .text("Message", &self.message);
+        xml.open("Error").text("Code", &self.code).text("Message", &self.message);
         for (name, value) in &self.details {
             xml.text(name, value);
         }
-        xml.text("Resource", resource)
-            .text("RequestId", &ids.request)
-            .text("HostId", &ids.host)
-            .close("Error")
-            .finish()
+        xml.text("Resource", resource).text("RequestId", &ids.request).text("HostId", &ids.host).close("Error").finish()
     }
 
     fn sts_document(&self, ids: &Ids) -> String {
-        let fault = if self.status < 500 {
-            "Sender"
-        } else {
-            "Receiver"
-        };
+        let fault = if self.status < 500 { "Sender" } else { "Receiver" };
         Xml::fragment()
             .open_in("ErrorResponse", crate::sts::NAMESPACE)
             .open("Error")

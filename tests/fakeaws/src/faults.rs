@@ -191,11 +191,7 @@ impl Faults {
     /// The rules that are armed now.
     pub fn rules(&self) -> Vec<(FaultId, Rule)> {
         let active = self.0.read();
-        active
-            .rules
-            .iter()
-            .map(|armed| (armed.id, armed.rule.clone()))
-            .collect()
+        active.rules.iter().map(|armed| (armed.id, armed.rule.clone())).collect()
     }
 
     /// The faults that strike this request; counts it as seen.
@@ -272,17 +268,13 @@ impl Injection<'_> {
 impl Rule {
     fn matches(&self, op: Op, target: &Target, account: Option<&str>) -> bool {
         let named = target.key.as_deref().or(target.prefix.as_deref());
-        let is = |wanted: &Option<String>, given: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| given == Some(wanted))
-        };
+        let is =
+            |wanted: &Option<String>, given: Option<&str>| wanted.as_deref().is_none_or(|wanted| given == Some(wanted));
         (self.ops.is_empty() || self.ops.contains(&op))
             && is(&self.account, account)
             && is(&self.bucket, target.bucket.as_deref())
             && is(&self.role_arn, target.role_arn.as_deref())
-            && self
-                .key_contains
-                .as_deref()
-                .is_none_or(|part| named.is_some_and(|named| named.contains(part)))
+            && self.key_contains.as_deref().is_none_or(|part| named.is_some_and(|named| named.contains(part)))
     }
 }
 
@@ -311,42 +303,18 @@ mod tests {
     use super::*;
 
     fn get(key: &str) -> Target {
-        Target {
-            bucket: Some("logs".into()),
-            key: Some(key.into()),
-            ..Target::default()
-        }
+        Target { bucket: Some("logs".into()), key: Some(key.into()), ..Target::default() }
     }
 
     #[test]
     fn a_fault_strikes_only_where_it_is_addressed() {
         let faults = Faults::default();
-        let id = faults
-            .inject(Fault::SlowDown)
-            .on(Op::GetObject)
-            .key_contains("x")
-            .account("1")
-            .times(2);
-        assert!(
-            faults
-                .strike(Op::HeadObject, &get("x"), Some("1"))
-                .is_empty()
-        );
-        assert!(
-            faults
-                .strike(Op::GetObject, &get("y"), Some("1"))
-                .is_empty()
-        );
-        assert!(
-            faults
-                .strike(Op::GetObject, &get("x"), Some("2"))
-                .is_empty()
-        );
+        let id = faults.inject(Fault::SlowDown).on(Op::GetObject).key_contains("x").account("1").times(2);
+        assert!(faults.strike(Op::HeadObject, &get("x"), Some("1")).is_empty());
+        assert!(faults.strike(Op::GetObject, &get("y"), Some("1")).is_empty());
+        assert!(faults.strike(Op::GetObject, &get("x"), Some("2")).is_empty());
         for expected in [1, 1, 0] {
-            assert_eq!(
-                faults.strike(Op::GetObject, &get("x"), Some("1")).len(),
-                expected
-            );
+            assert_eq!(faults.strike(Op::GetObject, &get("x"), Some("1")).len(), expected);
         }
         assert_eq!(faults.struck(id), 2);
     }
@@ -355,9 +323,7 @@ mod tests {
     fn every_third_means_the_third_and_the_sixth() {
         let faults = Faults::default();
         faults.inject(Fault::InternalError).every(3);
-        let struck: Vec<bool> = (0..6)
-            .map(|_| !faults.strike(Op::GetObject, &get("k"), None).is_empty())
-            .collect();
+        let struck: Vec<bool> = (0..6).map(|_| !faults.strike(Op::GetObject, &get("k"), None).is_empty()).collect();
         assert_eq!(struck, [false, false, true, false, false, true]);
     }
 

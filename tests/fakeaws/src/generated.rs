@@ -79,15 +79,9 @@ mod tests {
             assert_eq!(bytes.len(), size as usize);
             assert_eq!(bytes, body(7, size));
             let mut text = String::new();
-            flate2::read::GzDecoder::new(&bytes[..])
-                .read_to_string(&mut text)
-                .expect("a gzip");
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).expect("a gzip");
             let log: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            assert_eq!(
-                log["Records"].as_array().map(Vec::len),
-                Some(1),
-                "size {size}"
-            );
+            assert_eq!(log["Records"].as_array().map(Vec::len), Some(1), "size {size}");
         }
     }
 }

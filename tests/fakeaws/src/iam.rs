@@ -104,19 +104,12 @@ impl Policy {
 
     /// What an identity's own policy says.
     pub fn for_identity(&self, action: &str, resource: &str, context: &Context) -> Verdict<()> {
-        let applies =
-            |statement: &Statement| statement.covers(action, resource, context).then_some(());
+        let applies = |statement: &Statement| statement.covers(action, resource, context).then_some(());
         self.verdict(applies)
     }
 
     /// What a resource's policy says about this caller.
-    pub fn for_resource(
-        &self,
-        caller: &Names,
-        action: &str,
-        resource: &str,
-        context: &Context,
-    ) -> Verdict<Grant> {
+    pub fn for_resource(&self, caller: &Names, action: &str, resource: &str, context: &Context) -> Verdict<Grant> {
         let applies = |statement: &Statement| {
             let grant = statement.grant_to(caller)?;
             statement.covers(action, resource, context).then_some(grant)
@@ -173,23 +166,13 @@ impl Statement {
         let acts = |pattern: &String| matches_glob(&pattern.to_ascii_lowercase(), &action);
         let reaches = |pattern: &String| matches_glob(pattern, resource);
         self.actions.hold(acts)
-            && self
-                .resources
-                .as_ref()
-                .is_none_or(|resources| resources.hold(reaches))
-            && self
-                .conditions
-                .iter()
-                .all(|condition| condition.holds(context))
+            && self.resources.as_ref().is_none_or(|resources| resources.hold(reaches))
+            && self.conditions.iter().all(|condition| condition.holds(context))
     }
 
     fn grant_to(&self, caller: &Names) -> Option<Grant> {
         let principals = self.principals.as_ref()?;
-        let named = principals
-            .any_of
-            .iter()
-            .filter_map(|principal| principal.means(caller))
-            .max();
+        let named = principals.any_of.iter().filter_map(|principal| principal.means(caller)).max();
         match (principals.negated, named) {
             (false, named) => named,
             (true, Some(_)) => None,
@@ -213,9 +196,7 @@ impl Principal {
         match (kind, name) {
             ("AWS", "*") => Principal::Everyone,
             ("AWS", digits) if is_account(digits) => Principal::Account(digits.into()),
-            ("AWS", arn) => {
-                root(arn).map_or_else(|| Principal::Arn(arn.into()), Principal::Account)
-            }
+            ("AWS", arn) => root(arn).map_or_else(|| Principal::Arn(arn.into()), Principal::Account),
             _ => Principal::Elsewhere,
         }
     }
@@ -261,11 +242,7 @@ fn principals(value: &Value) -> Result<Vec<Principal>, String> {
     };
     let mut all = Vec::new();
     for (kind, names) in kinds {
-        all.extend(
-            strings(names)?
-                .iter()
-                .map(|name| Principal::parse(kind, name)),
-        );
+        all.extend(strings(names)?.iter().map(|name| Principal::parse(kind, name)));
     }
     Ok(all)
 }
@@ -286,8 +263,7 @@ pub(crate) fn strings(value: &Value) -> Result<Vec<String>, String> {
 
 /// `*` matches any run and `?` any one character; nothing else is special.
 pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
@@ -346,28 +322,17 @@ mod tests {
             {"Effect": "Deny", "NotAction": "s3:Get*", "Resource": "*"},
         ]});
         let context = Context::default();
-        assert_eq!(
-            says(&policy, "s3:GetObject", "arn:aws:s3:::b/k", &context),
-            Verdict::Allow(())
-        );
-        assert_eq!(
-            says(&policy, "s3:PutObject", "arn:aws:s3:::b/k", &context),
-            Verdict::Deny
-        );
+        assert_eq!(says(&policy, "s3:GetObject", "arn:aws:s3:::b/k", &context), Verdict::Allow(()));
+        assert_eq!(says(&policy, "s3:PutObject", "arn:aws:s3:::b/k", &context), Verdict::Deny);
     }
 
     #[test]
     fn actions_ignore_case_and_resources_do_not() {
-        let policy = json!({"Statement": {"Effect": "Allow", "Action": "S3:getobject", "Resource": "arn:aws:s3:::b/K"}});
+        let policy =
+            json!({"Statement": {"Effect": "Allow", "Action": "S3:getobject", "Resource": "arn:aws:s3:::b/K"}});
         let context = Context::default();
-        assert_eq!(
-            says(&policy, "s3:GetObject", "arn:aws:s3:::b/K", &context),
-            Verdict::Allow(())
-        );
-        assert_eq!(
-            says(&policy, "s3:GetObject", "arn:aws:s3:::b/k", &context),
-            Verdict::Silent
-        );
+        assert_eq!(says(&policy, "s3:GetObject", "arn:aws:s3:::b/K", &context), Verdict::Allow(()));
+        assert_eq!(says(&policy, "s3:GetObject", "arn:aws:s3:::b/k", &context), Verdict::Silent);
     }
 
     #[test]
@@ -376,7 +341,8 @@ mod tests {
             json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}),
             json!({"StringLike": {"s3:prefix": "${aws:username}/*"}}),
         ] {
-            let policy = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition}});
+            let policy =
+                json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition}});
             assert!(Policy::parse(&policy).is_err());
         }
     }

@@ -34,12 +34,7 @@ pub struct RoleSpec {
 impl Default for RoleSpec {
     fn default() -> Self {
         let nothing = serde_json::json!({"Version": "2012-10-17", "Statement": []});
-        RoleSpec {
-            trust: nothing.clone(),
-            policy: nothing,
-            max_session_seconds: 3_600,
-            session_lifetime: None,
-        }
+        RoleSpec { trust: nothing.clone(), policy: nothing, max_session_seconds: 3_600, session_lifetime: None }
     }
 }
 
@@ -111,10 +106,7 @@ pub(crate) struct Directory {
 impl Directory {
     pub fn add_user(&mut self, account: &str, name: &str, policy: Policy) -> AccessKey {
         let arn = user_arn(account, name);
-        let user = User {
-            id: unique_id("AIDA"),
-            policy: Arc::new(policy),
-        };
+        let user = User { id: unique_id("AIDA"), policy: Arc::new(policy) };
         self.users.insert(arn.clone(), user);
         self.issue_key(Holder::User(arn))
     }
@@ -129,20 +121,13 @@ impl Directory {
     }
 
     fn issue_key(&mut self, holder: Holder) -> AccessKey {
-        let key = AccessKey {
-            id: unique_id("AKIA"),
-            secret: random(40, SECRET_ALPHABET),
-        };
+        let key = AccessKey { id: unique_id("AKIA"), secret: random(40, SECRET_ALPHABET) };
         self.keep(&key, holder);
         key
     }
 
     fn keep(&mut self, key: &AccessKey, holder: Holder) {
-        let stored = Key {
-            secret: key.secret.clone(),
-            active: true,
-            holder,
-        };
+        let stored = Key { secret: key.secret.clone(), active: true, holder };
         self.keys.insert(key.id.clone(), stored);
     }
 
@@ -153,12 +138,7 @@ impl Directory {
     }
 
     /// A role that is made again is another role: sessions of the first one stay powerless.
-    pub fn add_role(
-        &mut self,
-        account: &str,
-        name: &str,
-        spec: &RoleSpec,
-    ) -> Result<String, String> {
+    pub fn add_role(&mut self, account: &str, name: &str, spec: &RoleSpec) -> Result<String, String> {
         let arn = format!("arn:aws:iam::{account}:role/{name}");
         let role = Role {
             id: unique_id("AROA"),
@@ -186,15 +166,8 @@ impl Directory {
     }
 
     /// Issues credentials; the caller has checked that this may happen.
-    pub fn open_session(
-        &mut self,
-        role: &Role,
-        mut request: SessionRequest,
-    ) -> (AccessKey, String) {
-        let key = AccessKey {
-            id: unique_id("ASIA"),
-            secret: random(40, SECRET_ALPHABET),
-        };
+    pub fn open_session(&mut self, role: &Role, mut request: SessionRequest) -> (AccessKey, String) {
+        let key = AccessKey { id: unique_id("ASIA"), secret: random(40, SECRET_ALPHABET) };
         let token = format!("IQoJb3JpZ2luX2Vj{}", random(340, SECRET_ALPHABET));
         let session = Session {
             token: token.clone(),
@@ -214,12 +187,7 @@ impl Directory {
 
     /// Finds who speaks, with the policies as they are now: permissions are evaluated on every
     /// request, so whatever changed since the session began counts.
-    pub fn identify(
-        &self,
-        key_id: &str,
-        token: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Caller, Rejection> {
+    pub fn identify(&self, key_id: &str, token: Option<&str>, now: Timestamp) -> Result<Caller, Rejection> {
         let key = self.keys.get(key_id).filter(|key| key.active);
         let key = key.ok_or(Rejection::UnknownKey)?;
         match (&key.holder, token) {
@@ -237,11 +205,7 @@ impl Directory {
         Ok(Caller {
             arn: arn.to_owned(),
             user_id: user.id.clone(),
-            names: Names {
-                account: account_of(arn).to_owned(),
-                principal: arn.to_owned(),
-                session: None,
-            },
+            names: Names { account: account_of(arn).to_owned(), principal: arn.to_owned(), session: None },
             kind: CallerKind::User,
             policies: vec![Arc::clone(&user.policy)],
             session_policy: None,
@@ -249,12 +213,7 @@ impl Directory {
         })
     }
 
-    fn in_session(
-        &self,
-        session: &Session,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<Caller, Rejection> {
+    fn in_session(&self, session: &Session, token: &str, now: Timestamp) -> Result<Caller, Rejection> {
         if session.token != token {
             return Err(Rejection::BadToken);
         }

@@ -117,13 +117,7 @@ pub(crate) fn realistic(seed: u64, account: &str, region: &str, delivered: Times
     }
 }
 
-fn event(
-    text: &mut String,
-    random: &mut fastrand::Rng,
-    account: &str,
-    region: &str,
-    at: Timestamp,
-) {
+fn event(text: &mut String, random: &mut fastrand::Rng, account: &str, region: &str, at: Timestamp) {
     let template = &TEMPLATES[random.usize(..TEMPLATES.len())];
     let at = iso_seconds(at);
     let fill = |text: &str| text.replace("ACCOUNT", account).replace("REGION", region);
@@ -147,9 +141,7 @@ fn event(
         uuid(random),
         uuid(random),
         template.read_only,
-        template
-            .source
-            .replace("amazonaws", &format!("{region}.amazonaws")),
+        template.source.replace("amazonaws", &format!("{region}.amazonaws")),
     );
 }
 
@@ -170,21 +162,12 @@ fn identity(text: &mut String, random: &mut fastrand::Rng, account: &str, at: &s
 
 fn uuid(random: &mut fastrand::Rng) -> String {
     let id = format!("{:032x}", random.u128(..));
-    format!(
-        "{}-{}-{}-{}-{}",
-        &id[..8],
-        &id[8..12],
-        &id[12..16],
-        &id[16..20],
-        &id[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..])
 }
 
 /// Compresses as `CloudTrail` does, down to the header's "made on FAT" of Java's writer.
 pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
-    let mut encoder = GzBuilder::new()
-        .operating_system(0)
-        .write(Vec::new(), Compression::fast());
+    let mut encoder = GzBuilder::new().operating_system(0).write(Vec::new(), Compression::fast());
     let written = encoder.write_all(text).and_then(|()| encoder.finish());
     written.expect("a vector takes every write")
 }
@@ -211,11 +194,7 @@ mod tests {
             assert!(body.oldest <= body.newest && body.newest < at);
             let log: serde_json::Value = serde_json::from_slice(&body.text).expect("JSON");
             let records = log["Records"].as_array().expect("records");
-            assert!(
-                records
-                    .iter()
-                    .all(|record| record["recipientAccountId"] == "222222222222")
-            );
+            assert!(records.iter().all(|record| record["recipientAccountId"] == "222222222222"));
             let packed = gzip(&body.text);
             assert_eq!(gunzip(&packed).expect("a gzip"), body.text);
             sizes.push(packed.len());

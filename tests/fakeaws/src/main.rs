@@ -110,9 +110,7 @@ struct MillionOptions {
 
 fn main() -> ExitCode {
     let Command::Serve(options) = Cli::parse().command;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.and_then(|runtime| runtime.block_on(serve(&options)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,10 +124,7 @@ fn main() -> ExitCode {
 async fn serve(options: &Serve) -> io::Result<()> {
     let (world, mut ready) = build(options)?;
     if let Some(seconds) = live_seconds(options) {
-        let until = world
-            .clock()
-            .now()
-            .checked_add(SignedDuration::from_secs(seconds));
+        let until = world.clock().now().checked_add(SignedDuration::from_secs(seconds));
         world.go_live((seconds > 0).then_some(until.unwrap_or(Timestamp::MAX)));
     }
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
@@ -155,8 +150,8 @@ fn build(options: &Serve) -> io::Result<(World, Ready)> {
         "million" => Ok(million(options).build(clock)),
         "empty" => Ok(scenario::empty(clock)),
         path => {
-            let description = std::fs::read(path)
-                .map_err(|why| io::Error::new(why.kind(), format!("scenario {path}: {why}")))?;
+            let description =
+                std::fs::read(path).map_err(|why| io::Error::new(why.kind(), format!("scenario {path}: {why}")))?;
             let described: Described = serde_json::from_slice(&description)?;
             described.build(clock).map_err(io::Error::other)
         }
@@ -175,13 +170,7 @@ fn demo(options: &Serve) -> Demo {
 }
 
 fn million(options: &Serve) -> Million {
-    let MillionOptions {
-        keys,
-        days,
-        size,
-        planted_future,
-        ..
-    } = options.million;
+    let MillionOptions { keys, days, size, planted_future, .. } = options.million;
     Million {
         keys,
         days,

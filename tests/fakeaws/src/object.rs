@@ -72,9 +72,7 @@ impl ChecksumKind {
     pub fn of(self, body: &[u8]) -> String {
         use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
         match self {
-            ChecksumKind::Crc64Nvme => {
-                BASE64.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body).to_be_bytes())
-            }
+            ChecksumKind::Crc64Nvme => BASE64.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body).to_be_bytes()),
             ChecksumKind::Crc32 => crc32(CrcAlgorithm::Crc32IsoHdlc, body),
             ChecksumKind::Crc32C => crc32(CrcAlgorithm::Crc32Iscsi, body),
             ChecksumKind::Sha1 => BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, body)),
@@ -137,10 +135,7 @@ const GZIP: &str = "gzip";
 
 impl ObjectSpec {
     pub fn bytes(body: impl Into<Bytes>) -> Self {
-        ObjectSpec {
-            body: Body::Bytes(body.into()),
-            ..ObjectSpec::default()
-        }
+        ObjectSpec { body: Body::Bytes(body.into()), ..ObjectSpec::default() }
     }
 
     /// A log as `CloudTrail` writes it: `application/json`, `Content-Encoding: gzip`.
@@ -151,11 +146,7 @@ impl ObjectSpec {
     /// A log whose body takes no memory; see [`Body::Generated`].
     pub fn generated(seed: u64, size: u32) -> Self {
         let body = Body::Generated { seed, size };
-        ObjectSpec {
-            body,
-            ..ObjectSpec::default()
-        }
-        .like_a_log()
+        ObjectSpec { body, ..ObjectSpec::default() }.like_a_log()
     }
 
     fn like_a_log(self) -> Self {
@@ -188,9 +179,7 @@ impl ObjectSpec {
 
     #[must_use]
     pub fn kms(mut self, key_arn: &str) -> Self {
-        self.sse = Sse::Kms {
-            key_arn: key_arn.to_owned(),
-        };
+        self.sse = Sse::Kms { key_arn: key_arn.to_owned() };
         self
     }
 
@@ -291,11 +280,7 @@ impl Entry {
         let modified = spec.modified.unwrap_or(now).as_second();
         match (&spec.body, u32::try_from(modified)) {
             (&Body::Generated { seed, size }, Ok(modified)) if is_plain_generated(&spec) => {
-                Entry::Generated {
-                    seed,
-                    size,
-                    modified,
-                }
+                Entry::Generated { seed, size, modified }
             }
             _ => Entry::Whole(Arc::new(StoredObject::new(spec, now))),
         }
@@ -311,11 +296,7 @@ impl Entry {
                 checksum: object.checksum,
                 storage_class: &object.storage_class,
             },
-            &Entry::Generated {
-                seed,
-                size,
-                modified,
-            } => Listed {
+            &Entry::Generated { seed, size, modified } => Listed {
                 etag: Cow::Owned(md5_hex(&generated::body(seed, size))),
                 modified: Timestamp::from_second(i64::from(modified)).unwrap_or_default(),
                 size: u64::from(size),
@@ -328,11 +309,7 @@ impl Entry {
     pub fn object(&self) -> Arc<StoredObject> {
         match *self {
             Entry::Whole(ref object) => Arc::clone(object),
-            Entry::Generated {
-                seed,
-                size,
-                modified,
-            } => {
+            Entry::Generated { seed, size, modified } => {
                 let at = Timestamp::from_second(i64::from(modified)).unwrap_or_default();
                 Arc::new(StoredObject::new(ObjectSpec::generated(seed, size), at))
             }
@@ -360,19 +337,10 @@ mod tests {
     fn checksums_match_published_values() {
         // The check values of "123456789" in the CRC catalogue.
         let body = b"123456789";
-        assert_eq!(
-            ChecksumKind::Crc32.of(body),
-            BASE64.encode(0xcbf4_3926_u32.to_be_bytes())
-        );
-        assert_eq!(
-            ChecksumKind::Crc32C.of(body),
-            BASE64.encode(0xe306_9283_u32.to_be_bytes())
-        );
+        assert_eq!(ChecksumKind::Crc32.of(body), BASE64.encode(0xcbf4_3926_u32.to_be_bytes()));
+        assert_eq!(ChecksumKind::Crc32C.of(body), BASE64.encode(0xe306_9283_u32.to_be_bytes()));
         let nvme = 0xae8b_1486_0a79_9888_u64;
-        assert_eq!(
-            ChecksumKind::Crc64Nvme.of(body),
-            BASE64.encode(nvme.to_be_bytes())
-        );
+        assert_eq!(ChecksumKind::Crc64Nvme.of(body), BASE64.encode(nvme.to_be_bytes()));
     }
 
     #[test]

@@ -51,9 +51,7 @@ pub(crate) struct Target {
 /// Reads an S3 request line.
 pub(crate) fn s3(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> (Op, Target) {
     let (bucket, key) = bucket_and_key(path);
-    let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect();
+    let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let get = |name: &str| {
         let found = parameters.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.clone())
@@ -68,11 +66,7 @@ pub(crate) fn s3(method: &Method, path: &str, query: &str, headers: &HeaderMap) 
         key,
         role_arn: None,
     };
-    let op = match (
-        method.as_str(),
-        target.bucket.is_some(),
-        target.key.is_some(),
-    ) {
+    let op = match (method.as_str(), target.bucket.is_some(), target.key.is_some()) {
         ("GET", false, _) => Op::ListBuckets,
         (_, true, false) => bucket_op(method, has),
         (_, true, true) => object_op(method, has, headers),
@@ -82,14 +76,7 @@ pub(crate) fn s3(method: &Method, path: &str, query: &str, headers: &HeaderMap) 
 }
 
 fn bucket_op(method: &Method, has: impl Fn(&str) -> bool) -> Op {
-    const SUBRESOURCES: [&str; 6] = [
-        "versions",
-        "uploads",
-        "acl",
-        "policy",
-        "versioning",
-        "tagging",
-    ];
+    const SUBRESOURCES: [&str; 6] = ["versions", "uploads", "acl", "policy", "versioning", "tagging"];
     match method.as_str() {
         "GET" if has("location") => Op::GetBucketLocation,
         "GET" if has("list-type") => Op::ListObjectsV2,
@@ -131,9 +118,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let escape = (bytes[at] == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten();
+        let escape = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
         let value = escape
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());

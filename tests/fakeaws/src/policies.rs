@@ -30,10 +30,7 @@ pub fn assume_role(role_arn: &str) -> Value {
 
 /// The caller's side for a proof of completeness: may fetch the digest keys, too.
 pub fn assume_role_and_list_public_keys(role_arn: &str) -> Value {
-    document(vec![
-        allow(&["sts:AssumeRole"], role_arn),
-        allow(&["cloudtrail:ListPublicKeys"], "*"),
-    ])
+    document(vec![allow(&["sts:AssumeRole"], role_arn), allow(&["cloudtrail:ListPublicKeys"], "*")])
 }
 
 fn trust(principal: &str, condition: Value) -> Value {
@@ -89,17 +86,10 @@ pub fn read_own_logs(bucket: &str, prefix: &str, account: &str) -> Value {
 
 /// Scenario 1 exactly as the guide prints it: reads its own, but lists every account's keys.
 pub fn read_own_logs_as_documented(bucket: &str, prefix: &str, account: &str) -> Value {
-    let prefix = if prefix.is_empty() {
-        String::new()
-    } else {
-        format!("{prefix}/")
-    };
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     let bucket_arn = format!("arn:aws:s3:::{bucket}");
     document(vec![
-        allow(
-            &["s3:Get*", "s3:List*"],
-            &format!("{bucket_arn}/{prefix}AWSLogs/{account}/*"),
-        ),
+        allow(&["s3:Get*", "s3:List*"], &format!("{bucket_arn}/{prefix}AWSLogs/{account}/*")),
         allow(&["s3:Get*", "s3:List*"], &bucket_arn),
     ])
 }
@@ -118,10 +108,7 @@ pub fn write_bucket(bucket: &str) -> Value {
     let bucket_arn = format!("arn:aws:s3:::{bucket}");
     document(vec![
         allow(&["s3:ListBucket", "s3:GetBucketLocation"], &bucket_arn),
-        allow(
-            &["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-            &format!("{bucket_arn}/*"),
-        ),
+        allow(&["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], &format!("{bucket_arn}/*")),
     ])
 }
 

@@ -20,12 +20,7 @@ pub struct PublicKey {
 
 impl PublicKey {
     pub fn new(der: Vec<u8>, valid_from: Timestamp, valid_until: Timestamp) -> PublicKey {
-        PublicKey {
-            fingerprint: md5_hex(&der),
-            der,
-            valid_from,
-            valid_until,
-        }
+        PublicKey { fingerprint: md5_hex(&der), der, valid_from, valid_until }
     }
 }
 

@@ -41,9 +41,7 @@ pub(crate) fn reply(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 pub(crate) fn full(body: Bytes) -> ReplyBody {
-    Full::new(body)
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
+    Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
 /// Says how the connection is to be closed when its body breaks off.
@@ -100,9 +98,7 @@ fn damage_one(answer: &mut Reply, whole: Bytes, fault: &Fault, closing: &Closing
         _ => (full(whole), length),
     };
     *answer.body_mut() = body;
-    answer
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(announced));
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(announced));
 }
 
 fn flipped(whole: &[u8], at: usize) -> Bytes {
@@ -149,10 +145,7 @@ impl Body for Counted {
     type Data = Bytes;
     type Error = Hangup;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Hangup>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Hangup>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()

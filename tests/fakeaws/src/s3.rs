@@ -13,13 +13,12 @@ use http::header::{HeaderMap, HeaderValue};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
+    CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -108,11 +107,7 @@ struct Buckets(World);
 impl Buckets {
     /// What the server knows about this request; without it nobody may do anything.
     fn known<T>(request: &S3Request<T>) -> Result<Known, Failure> {
-        request
-            .extensions
-            .get::<Known>()
-            .cloned()
-            .ok_or_else(Failure::access_denied)
+        request.extensions.get::<Known>().cloned().ok_or_else(Failure::access_denied)
     }
 }
 
@@ -124,26 +119,17 @@ fn answer<T>(output: Result<T, Failure>) -> Answer<T> {
 
 #[async_trait::async_trait]
 impl S3 for Buckets {
-    async fn list_objects_v2(
-        &self,
-        request: S3Request<ListObjectsV2Input>,
-    ) -> Answer<ListObjectsV2Output> {
+    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
         let known = Buckets::known(&request)?;
         Ok(raw(list::v2(&self.0, &request.input, &known.faults)?))
     }
 
-    async fn list_objects(
-        &self,
-        request: S3Request<ListObjectsInput>,
-    ) -> Answer<ListObjectsOutput> {
+    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
         let known = Buckets::known(&request)?;
         Ok(raw(list::v1(&self.0, &request.input, &known.faults)?))
     }
 
-    async fn list_buckets(
-        &self,
-        request: S3Request<ListBucketsInput>,
-    ) -> Answer<ListBucketsOutput> {
+    async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
         let known = Buckets::known(&request)?;
         answer(Ok(list::buckets(&self.0, &known.caller)))
     }
@@ -152,10 +138,7 @@ impl S3 for Buckets {
         answer(list::head_bucket(&self.0, &request.input.bucket))
     }
 
-    async fn get_bucket_location(
-        &self,
-        request: S3Request<GetBucketLocationInput>,
-    ) -> Answer<GetBucketLocationOutput> {
+    async fn get_bucket_location(&self, request: S3Request<GetBucketLocationInput>) -> Answer<GetBucketLocationOutput> {
         Ok(raw(list::location(&self.0, &request.input.bucket)?))
     }
 
@@ -178,25 +161,14 @@ impl S3 for Buckets {
         answer(write::copy(&self.0, &known.caller, &request))
     }
 
-    async fn delete_object(
-        &self,
-        request: S3Request<DeleteObjectInput>,
-    ) -> Answer<DeleteObjectOutput> {
-        self.0
-            .delete_object(&request.input.bucket, &request.input.key);
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+        self.0.delete_object(&request.input.bucket, &request.input.key);
         answer(Ok(DeleteObjectOutput::default()))
     }
 
-    async fn delete_objects(
-        &self,
-        request: S3Request<DeleteObjectsInput>,
-    ) -> Answer<DeleteObjectsOutput> {
+    async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
         let known = Buckets::known(&request)?;
-        answer(Ok(write::delete_many(
-            &self.0,
-            &known.caller,
-            &request.input,
-        )))
+        answer(Ok(write::delete_many(&self.0, &known.caller, &request.input)))
     }
 
     async fn create_multipart_upload(

@@ -60,12 +60,7 @@ impl Ready {
     }
 
     fn key(&mut self, name: &str, account: &str, key: AccessKey, arn: String) {
-        let info = KeyInfo {
-            access_key_id: key.id,
-            secret_access_key: key.secret,
-            account: account.to_owned(),
-            arn,
-        };
+        let info = KeyInfo { access_key_id: key.id, secret_access_key: key.secret, account: account.to_owned(), arn };
         self.keys.insert(name.to_owned(), info);
     }
 
@@ -104,11 +99,8 @@ impl Demo {
     /// Builds the world and delivers its history; live delivery is the caller's to start.
     pub fn build(&self, clock: FakeClock) -> (World, Ready) {
         let world = World::new(clock);
-        let mut ready = Ready {
-            region: "us-east-1".to_owned(),
-            buckets: vec![DEMO_BUCKET.to_owned()],
-            ..Ready::default()
-        };
+        let mut ready =
+            Ready { region: "us-east-1".to_owned(), buckets: vec![DEMO_BUCKET.to_owned()], ..Ready::default() };
         world.add_bucket(BucketSpec::new(DEMO_BUCKET, OWNER, "us-east-1"));
         ready.user(&world, "owner", OWNER, policies::everything());
         self.consumer(&world, &mut ready, "b", CONSUMER_B, None);
@@ -121,14 +113,7 @@ impl Demo {
         (world, ready)
     }
 
-    fn consumer(
-        &self,
-        world: &World,
-        ready: &mut Ready,
-        name: &str,
-        account: &str,
-        external_id: Option<&str>,
-    ) {
+    fn consumer(&self, world: &World, ready: &mut Ready, name: &str, account: &str, external_id: Option<&str>) {
         let trust = match external_id {
             None => policies::trust_account_root(account),
             Some(id) => policies::trust_with_external_id(account, id),
@@ -142,20 +127,13 @@ impl Demo {
         let arn = world.add_role(OWNER, &format!("CloudTrailLogs-{account}"), spec);
         let policy = policies::assume_role_and_list_public_keys(&arn);
         ready.user(world, &format!("mirror-{name}"), account, policy);
-        let info = RoleInfo {
-            arn,
-            consumer: account.to_owned(),
-            external_id: external_id.map(str::to_owned),
-        };
+        let info = RoleInfo { arn, consumer: account.to_owned(), external_id: external_id.map(str::to_owned) };
         ready.roles.insert(name.to_owned(), info);
     }
 
     /// The owner's trail stays at five minutes; the consumers' become lively now.
     fn trail(&self, account: &str, now: Timestamp) -> Trail {
-        let history = Cadence {
-            files: (1, 2),
-            ..Cadence::default()
-        };
+        let history = Cadence { files: (1, 2), ..Cadence::default() };
         let live = Cadence {
             since: now,
             every: 2,
@@ -172,9 +150,7 @@ impl Demo {
             regions: self.regions.clone(),
             seed: self.seed,
             since: now - self.history,
-            cadences: std::iter::once(history)
-                .chain(is_consumer.then_some(live))
-                .collect(),
+            cadences: std::iter::once(history).chain(is_consumer.then_some(live)).collect(),
             ..Trail::default()
         }
     }
@@ -213,11 +189,8 @@ pub const MILLION_BUCKET: &str = "example-million-logs";
 impl Million {
     pub fn build(&self, clock: FakeClock) -> (World, Ready) {
         let world = World::new(clock);
-        let mut ready = Ready {
-            region: self.region.clone(),
-            buckets: vec![MILLION_BUCKET.to_owned()],
-            ..Ready::default()
-        };
+        let mut ready =
+            Ready { region: self.region.clone(), buckets: vec![MILLION_BUCKET.to_owned()], ..Ready::default() };
         world.add_bucket(BucketSpec::new(MILLION_BUCKET, OWNER, &self.region));
         ready.user(&world, "owner", OWNER, policies::everything());
         let spec = RoleSpec {
@@ -227,17 +200,8 @@ impl Million {
             ..RoleSpec::default()
         };
         let arn = world.add_role(OWNER, "MillionLogs", spec);
-        ready.user(
-            &world,
-            "mirror",
-            &self.account,
-            policies::assume_role_and_list_public_keys(&arn),
-        );
-        let info = RoleInfo {
-            arn,
-            consumer: self.account.clone(),
-            external_id: None,
-        };
+        ready.user(&world, "mirror", &self.account, policies::assume_role_and_list_public_keys(&arn));
+        let info = RoleInfo { arn, consumer: self.account.clone(), external_id: None };
         ready.roles.insert("million".to_owned(), info);
         world.put_objects(MILLION_BUCKET, self.past(world.clock().now()));
         world.put_objects(MILLION_BUCKET, self.future(world.clock().now()));
@@ -267,11 +231,8 @@ impl Million {
 
     fn object(&self, named: Timestamp, number: u64) -> (String, ObjectSpec) {
         let (account, region) = (&self.account, &self.region);
-        let mut random =
-            fastrand::Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let suffix: String = std::iter::repeat_with(|| random.alphanumeric())
-            .take(16)
-            .collect();
+        let mut random = fastrand::Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let suffix: String = std::iter::repeat_with(|| random.alphanumeric()).take(16).collect();
         let (year, month, day) = civil(named);
         let minute = named.as_second().rem_euclid(86_400) / 60;
         let (hour, minute) = (minute / 60, minute % 60);
@@ -279,8 +240,7 @@ impl Million {
             "AWSLogs/{account}/CloudTrail/{region}/{year:04}/{month:02}/{day:02}/\
              {account}_CloudTrail_{region}_{year:04}{month:02}{day:02}T{hour:02}{minute:02}Z_{suffix}.json.gz"
         );
-        let object =
-            ObjectSpec::generated(self.seed.wrapping_add(number), self.size).modified(named);
+        let object = ObjectSpec::generated(self.seed.wrapping_add(number), self.size).modified(named);
         (key, object)
     }
 }
@@ -329,11 +289,7 @@ impl Described {
         let world = World::new(clock);
         let mut ready = Ready {
             region: self.region.unwrap_or_else(|| "us-east-1".to_owned()),
-            buckets: self
-                .buckets
-                .iter()
-                .map(|bucket| bucket.name.clone())
-                .collect(),
+            buckets: self.buckets.iter().map(|bucket| bucket.name.clone()).collect(),
             ..Ready::default()
         };
         for bucket in self.buckets {
@@ -344,11 +300,7 @@ impl Described {
         }
         for role in self.roles {
             let arn = world.add_role(&role.account, &role.name, role.spec);
-            let info = RoleInfo {
-                arn,
-                consumer: role.consumer,
-                external_id: role.external_id,
-            };
+            let info = RoleInfo { arn, consumer: role.consumer, external_id: role.external_id };
             ready.roles.insert(role.name, info);
         }
         for put in self.objects {
@@ -377,10 +329,7 @@ impl Described {
 /// An empty world with one powerful user in the owner's account.
 pub fn empty(clock: FakeClock) -> (World, Ready) {
     let world = World::new(clock);
-    let mut ready = Ready {
-        region: "us-east-1".to_owned(),
-        ..Ready::default()
-    };
+    let mut ready = Ready { region: "us-east-1".to_owned(), ..Ready::default() };
     ready.user(&world, "owner", OWNER, policies::everything());
     (world, ready)
 }
@@ -392,12 +341,7 @@ mod tests {
     #[test]
     fn a_million_keys_end_now_and_planted_ones_lie_years_ahead() {
         let now: Timestamp = "2024-03-05T06:07:08Z".parse().expect("a time");
-        let million = Million {
-            keys: 1_000,
-            days: 35,
-            planted_future: 3,
-            ..Million::default()
-        };
+        let million = Million { keys: 1_000, days: 35, planted_future: 3, ..Million::default() };
         let (world, _) = million.build(FakeClock::fixed_at(now));
         let keys = world.keys(MILLION_BUCKET, "AWSLogs/222222222222/CloudTrail/us-east-1/");
         assert_eq!(keys.len(), 1_003);
@@ -409,24 +353,12 @@ mod tests {
     #[test]
     fn the_demo_has_history_for_everybody_and_late_files() {
         let now: Timestamp = "2024-03-05T06:07:08Z".parse().expect("a time");
-        let (world, ready) = Demo {
-            history: SignedDuration::from_hours(12),
-            ..Demo::default()
-        }
-        .build(FakeClock::fixed_at(now));
+        let (world, ready) =
+            Demo { history: SignedDuration::from_hours(12), ..Demo::default() }.build(FakeClock::fixed_at(now));
         for account in [OWNER, CONSUMER_B, CONSUMER_C] {
-            assert!(
-                world
-                    .keys(DEMO_BUCKET, &format!("AWSLogs/{account}/"))
-                    .len()
-                    > 250,
-                "{account}"
-            );
+            assert!(world.keys(DEMO_BUCKET, &format!("AWSLogs/{account}/")).len() > 250, "{account}");
         }
-        assert_eq!(
-            ready.roles["c"].external_id.as_deref(),
-            Some(EXTERNAL_ID_OF_C)
-        );
+        assert_eq!(ready.roles["c"].external_id.as_deref(), Some(EXTERNAL_ID_OF_C));
         let before = world.object_count(DEMO_BUCKET);
         world.clock().advance(Duration::from_secs(60));
         let live = world.deliver_due();

@@ -49,17 +49,11 @@ impl FakeAws {
         let (stop, stopped) = oneshot::channel();
         let (bound, listening) = oneshot::channel();
         let served = world.clone();
-        let thread = thread::Builder::new()
-            .name("fakeaws".to_owned())
-            .spawn(move || run(served, address, bound, stopped))?;
+        let thread =
+            thread::Builder::new().name("fakeaws".to_owned()).spawn(move || run(served, address, bound, stopped))?;
         let gone = |_| io::Error::other("the server thread ended");
         let address = listening.await.map_err(gone)??;
-        Ok(FakeAws {
-            address,
-            world,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(FakeAws { address, world, stop: Some(stop), thread: Some(thread) })
     }
 
     /// `http://127.0.0.1:PORT`, for all three services.
@@ -91,9 +85,7 @@ fn run(
     bound: oneshot::Sender<io::Result<SocketAddr>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(why) => return drop(bound.send(Err(why))),
@@ -112,11 +104,7 @@ fn run(
 
 /// The queue is long enough for hundreds of clients that start together.
 fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(4_096)?;
@@ -151,18 +139,13 @@ async fn converse(exchange: Arc<Exchange>, stream: TcpStream) {
     let closing = Closing::default();
     // Nagle's delay would be measured as ours; a socket without the option still works.
     let _ = stream.set_nodelay(true);
-    let socket = Socket {
-        stream,
-        closing: closing.clone(),
-    };
+    let socket = Socket { stream, closing: closing.clone() };
     let answer = service_fn(|request| {
         let (exchange, closing) = (Arc::clone(&exchange), closing.clone());
         async move { exchange.answer(request, &closing).await }
     });
     // Errors are the client's going away, or a fault's doing.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(socket), answer)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
 }
 
 /// A connection that can be closed by a reset instead of politely.
@@ -181,21 +164,13 @@ impl Drop for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buffer)
     }
 

@@ -39,9 +39,7 @@ pub(crate) enum Unreadable {
 impl Claims {
     pub fn read(parts: &Parts) -> Result<Claims, Unreadable> {
         match text(&parts.headers, AUTHORIZATION.as_str()) {
-            Some(authorization) => {
-                Claims::from_header(authorization, &parts.headers).ok_or(Unreadable::Malformed)
-            }
+            Some(authorization) => Claims::from_header(authorization, &parts.headers).ok_or(Unreadable::Malformed),
             None => Claims::from_query(parts.uri.query().unwrap_or_default()),
         }
     }
@@ -49,13 +47,7 @@ impl Claims {
     fn from_header(authorization: &str, headers: &HeaderMap) -> Option<Claims> {
         let fields = authorization.strip_prefix("AWS4-HMAC-SHA256 ")?;
         let field = |name: &str| {
-            let named = |field: &str| {
-                field
-                    .trim()
-                    .strip_prefix(name)?
-                    .strip_prefix('=')
-                    .map(str::to_owned)
-            };
+            let named = |field: &str| field.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
             fields.split(',').find_map(named)
         };
         let at = match text(headers, "x-amz-date") {
@@ -64,40 +56,23 @@ impl Claims {
         };
         let token = text(headers, "x-amz-security-token").map(str::to_owned);
         let signed = field("SignedHeaders")?;
-        Claims::assemble(
-            &field("Credential")?,
-            token,
-            at,
-            &signed,
-            field("Signature")?,
-        )
+        Claims::assemble(&field("Credential")?, token, at, &signed, field("Signature")?)
     }
 
     fn from_query(query: &str) -> Result<Claims, Unreadable> {
         let get = |name: &str| {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
-            pairs
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned())
+            pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
         };
         let credential = get("X-Amz-Credential").ok_or(Unreadable::Unsigned)?;
         let claims = || {
             let at = parse_compact(&get("X-Amz-Date")?)?;
             let signed = get("X-Amz-SignedHeaders")?;
             let signature = get("X-Amz-Signature")?;
-            Claims::assemble(
-                &credential,
-                get("X-Amz-Security-Token"),
-                at,
-                &signed,
-                signature,
-            )
+            Claims::assemble(&credential, get("X-Amz-Security-Token"), at, &signed, signature)
         };
         let claims = claims().ok_or(Unreadable::Malformed)?;
-        Ok(Claims {
-            presigned: true,
-            ..claims
-        })
+        Ok(Claims { presigned: true, ..claims })
     }
 
     fn assemble(
@@ -130,25 +105,14 @@ impl Claims {
         }
         let request = self.canonical_request(&parts.method, parts, body);
         let at = compact(self.at);
-        let scope = format!(
-            "{}/{}/{}/aws4_request",
-            self.scope_date, self.region, self.service
-        );
+        let scope = format!("{}/{}/{}/aws4_request", self.scope_date, self.region, self.service);
         let hashed = hex::encode(digest(&SHA256, request.as_bytes()));
         let to_sign = format!("AWS4-HMAC-SHA256\n{at}\n{scope}\n{hashed}");
-        let key = [
-            "aws4_request",
-            &self.service,
-            &self.region,
-            &self.scope_date,
-        ]
-        .iter()
-        .rev()
-        .fold(format!("AWS4{secret}").into_bytes(), |key, part| {
-            sign(&key, part.as_bytes())
-        });
-        at.starts_with(&self.scope_date)
-            && hex::encode(sign(&key, to_sign.as_bytes())) == self.signature
+        let key = ["aws4_request", &self.service, &self.region, &self.scope_date]
+            .iter()
+            .rev()
+            .fold(format!("AWS4{secret}").into_bytes(), |key, part| sign(&key, part.as_bytes()));
+        at.starts_with(&self.scope_date) && hex::encode(sign(&key, to_sign.as_bytes())) == self.signature
     }
 
     fn canonical_request(&self, method: &Method, parts: &Parts, body: &[u8]) -> String {

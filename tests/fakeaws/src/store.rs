@@ -22,10 +22,7 @@ impl Key {
 
     /// A key to search with.
     fn probe(key: &str) -> Key {
-        Key {
-            head: Arc::from(""),
-            tail: key.into(),
-        }
+        Key { head: Arc::from(""), tail: key.into() }
     }
 }
 
@@ -34,11 +31,8 @@ impl Ord for Key {
         if Arc::ptr_eq(&self.head, &other.head) {
             return self.tail.as_bytes().cmp(other.tail.as_bytes());
         }
-        let (short, long, turn) = if self.head.len() <= other.head.len() {
-            (self, other, false)
-        } else {
-            (other, self, true)
-        };
+        let (short, long, turn) =
+            if self.head.len() <= other.head.len() { (self, other, false) } else { (other, self, true) };
         let order = compare_split(short, long);
         if turn { order.reverse() } else { order }
     }
@@ -50,13 +44,11 @@ fn compare_split(short: &Key, long: &Key) -> Ordering {
     let (long_head, long_tail) = (long.head.as_bytes(), long.tail.as_bytes());
     let (same, beyond) = long_head.split_at(short_head.len());
     let (within, after) = short_tail.split_at(short_tail.len().min(beyond.len()));
-    short_head
-        .cmp(same)
-        .then_with(|| match within.cmp(&beyond[..within.len()]) {
-            Ordering::Equal if within.len() < beyond.len() => Ordering::Less,
-            Ordering::Equal => after.cmp(long_tail),
-            unequal => unequal,
-        })
+    short_head.cmp(same).then_with(|| match within.cmp(&beyond[..within.len()]) {
+        Ordering::Equal if within.len() < beyond.len() => Ordering::Less,
+        Ordering::Equal => after.cmp(long_tail),
+        unequal => unequal,
+    })
 }
 
 impl PartialOrd for Key {
@@ -150,10 +142,7 @@ impl Store {
                     return page;
                 }
                 let group = common_prefix(&key, query);
-                if group
-                    .as_deref()
-                    .is_some_and(|group| was_passed(group, query))
-                {
+                if group.as_deref().is_some_and(|group| was_passed(group, query)) {
                     from = past(group.as_deref().unwrap_or_default());
                     continue 'seek;
                 }
@@ -188,10 +177,7 @@ impl Store {
                 head
             }
         };
-        Key {
-            head,
-            tail: tail.into(),
-        }
+        Key { head, tail: tail.into() }
     }
 }
 
@@ -264,14 +250,7 @@ mod tests {
     fn store(keys: &[&str]) -> Store {
         let mut store = Store::default();
         for key in keys {
-            store.put(
-                key,
-                Entry::Generated {
-                    seed: 0,
-                    size: 200,
-                    modified: 0,
-                },
-            );
+            store.put(key, Entry::Generated { seed: 0, size: 200, modified: 0 });
         }
         store
     }
@@ -284,12 +263,7 @@ mod tests {
                 Some(Last::Key(key)) => Some(After::Key(key)),
                 Some(Last::Prefix(prefix)) => Some(After::Prefix(prefix)),
             };
-            let page = store.page(&PageQuery {
-                prefix,
-                delimiter,
-                after,
-                max_keys,
-            });
+            let page = store.page(&PageQuery { prefix, delimiter, after, max_keys });
             assert!(page.len() <= max_keys);
             found.extend(page.contents.into_iter().map(|(key, _)| key));
             found.extend(page.common_prefixes);
@@ -346,12 +320,8 @@ mod tests {
     #[test]
     fn a_start_inside_a_common_prefix_passes_it() {
         let store = store(&["a/1", "a/2", "b"]);
-        let query = PageQuery {
-            delimiter: Some("/"),
-            after: Some(After::Key("a/1")),
-            max_keys: 10,
-            ..PageQuery::default()
-        };
+        let query =
+            PageQuery { delimiter: Some("/"), after: Some(After::Key("a/1")), max_keys: 10, ..PageQuery::default() };
         let page = store.page(&query);
         assert!(page.common_prefixes.is_empty());
         assert_eq!(page.contents.len(), 1);

@@ -46,10 +46,7 @@ impl Form {
             Some("GetCallerIdentity") => Op::GetCallerIdentity,
             _ => Op::Other,
         };
-        let target = Target {
-            role_arn: self.get("RoleArn").map(str::to_owned),
-            ..Target::default()
-        };
+        let target = Target { role_arn: self.get("RoleArn").map(str::to_owned), ..Target::default() };
         (op, target)
     }
 }
@@ -66,10 +63,7 @@ pub(crate) fn answer(
         Some("GetCallerIdentity") => caller_identity(caller),
         Some("AssumeRole") => assume_role(world, caller, form, faults)?,
         action => {
-            let (action, version) = (
-                action.unwrap_or_default(),
-                form.get("Version").unwrap_or_default(),
-            );
+            let (action, version) = (action.unwrap_or_default(), form.get("Version").unwrap_or_default());
             let message = format!("Could not find operation {action} for version {version}");
             return Err(Failure::bad_request("InvalidAction", message));
         }
@@ -98,39 +92,22 @@ fn document(action: &str, result: &str, ids: &Ids) -> Reply {
 
 /// Needs no permission, and no denial withholds it.
 fn caller_identity(caller: &Caller) -> String {
-    Xml::fragment()
-        .text("Arn", &caller.arn)
-        .text("UserId", &caller.user_id)
-        .text("Account", caller.account())
-        .finish()
+    Xml::fragment().text("Arn", &caller.arn).text("UserId", &caller.user_id).text("Account", caller.account()).finish()
 }
 
-fn assume_role(
-    world: &World,
-    caller: &Caller,
-    form: &Form,
-    faults: &[Fault],
-) -> Result<String, Failure> {
+fn assume_role(world: &World, caller: &Caller, form: &Form, faults: &[Fault]) -> Result<String, Failure> {
     let input = AssumeRole::read(form)?;
     let role = permitted_role(world, caller, &input)?;
     let asked = permitted_duration(caller, &role, &input)?;
     let policy = session_policy(&input)?;
     let now = world.clock().now();
     let lifetime = lifetime(role.session_lifetime.unwrap_or(asked), faults);
-    let request = SessionRequest {
-        name: input.session_name.clone(),
-        policy,
-        issued: now,
-        expires: now + lifetime,
-    };
+    let request = SessionRequest { name: input.session_name.clone(), policy, issued: now, expires: now + lifetime };
     let expires = request.expires;
     let (key, token) = world.inner().directory.write().open_session(&role, request);
     let mut xml = Xml::fragment();
     xml.open("AssumedRoleUser")
-        .text(
-            "AssumedRoleId",
-            &format!("{}:{}", role.id, input.session_name),
-        )
+        .text("AssumedRoleId", &format!("{}:{}", role.id, input.session_name))
         .text("Arn", &session_arn(&role.arn, &input.session_name))
         .close("AssumedRoleUser")
         .open("Credentials")
@@ -155,17 +132,10 @@ fn permitted_role(world: &World, caller: &Caller, input: &AssumeRole) -> Result<
         let message = "Roles may not be assumed by root accounts.";
         return Err(Failure::forbidden("AccessDenied", message));
     }
-    let role = world
-        .inner()
-        .directory
-        .read()
-        .role(&input.role_arn)
-        .cloned();
+    let role = world.inner().directory.read().role(&input.role_arn).cloned();
     let denied = |action: &str| {
-        let message = format!(
-            "User: {} is not authorized to perform: {action} on resource: {}",
-            caller.arn, input.role_arn
-        );
+        let message =
+            format!("User: {} is not authorized to perform: {action} on resource: {}", caller.arn, input.role_arn);
         Failure::forbidden("AccessDenied", message)
     };
     let role = role.ok_or_else(|| denied("sts:AssumeRole"))?;
@@ -190,11 +160,7 @@ fn permitted_role(world: &World, caller: &Caller, input: &AssumeRole) -> Result<
     Ok(role)
 }
 
-fn permitted_duration(
-    caller: &Caller,
-    role: &Role,
-    input: &AssumeRole,
-) -> Result<Duration, Failure> {
+fn permitted_duration(caller: &Caller, role: &Role, input: &AssumeRole) -> Result<Duration, Failure> {
     let seconds = input.duration_seconds.unwrap_or(3_600);
     if caller.kind == CallerKind::Session && seconds > CHAINED_LIMIT {
         return Err(Failure::validation(
@@ -212,26 +178,22 @@ fn permitted_duration(
 fn session_policy(input: &AssumeRole) -> Result<Option<Policy>, Failure> {
     let percent = input.packed_percent();
     if percent > 100 {
-        let message = format!(
-            "Packed policy consumes {percent}% of allotted space, please use smaller policy."
-        );
+        let message = format!("Packed policy consumes {percent}% of allotted space, please use smaller policy.");
         return Err(Failure::bad_request("PackedPolicyTooLarge", message));
     }
     let Some(text) = &input.policy else {
         return Ok(None);
     };
     let malformed = |why: String| Failure::bad_request("MalformedPolicyDocument", why);
-    let document: Value = serde_json::from_str(text)
-        .map_err(|_| malformed("This policy contains invalid Json".to_owned()))?;
+    let document: Value =
+        serde_json::from_str(text).map_err(|_| malformed("This policy contains invalid Json".to_owned()))?;
     Policy::parse(&document).map(Some).map_err(malformed)
 }
 
 fn lifetime(regular: Duration, faults: &[Fault]) -> SignedDuration {
     let faulty = faults.iter().find_map(|fault| match fault {
         Fault::AlreadyExpiredSession => Some(SignedDuration::from_secs(-60)),
-        Fault::ShortLivedSession { seconds } => {
-            i64::try_from(*seconds).ok().map(SignedDuration::from_secs)
-        }
+        Fault::ShortLivedSession { seconds } => i64::try_from(*seconds).ok().map(SignedDuration::from_secs),
         _ => None,
     });
     faulty.unwrap_or_else(|| SignedDuration::try_from(regular).unwrap_or(SignedDuration::MAX))

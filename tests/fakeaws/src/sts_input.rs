@@ -25,9 +25,7 @@ impl AssumeRole {
     /// `ValidationError`, in the words of the real service.
     pub fn read(form: &Form) -> Result<AssumeRole, Failure> {
         let name = "[\\w+=,.@-]*";
-        let words = |extra: &'static str| {
-            move |c: char| c.is_ascii_alphanumeric() || c == '_' || extra.contains(c)
-        };
+        let words = |extra: &'static str| move |c: char| c.is_ascii_alphanumeric() || c == '_' || extra.contains(c);
         let input = AssumeRole {
             role_arn: required(form, "RoleArn")?,
             session_name: required(form, "RoleSessionName")?,
@@ -41,12 +39,7 @@ impl AssumeRole {
         length("roleArn", &input.role_arn, 20, 2_048)?;
         arn(&input.role_arn)?;
         length("roleSessionName", &input.session_name, 2, 64)?;
-        pattern(
-            "roleSessionName",
-            &input.session_name,
-            name,
-            words("+=,.@-"),
-        )?;
+        pattern("roleSessionName", &input.session_name, name, words("+=,.@-"))?;
         if let Some(id) = &input.external_id {
             length("externalId", id, 2, 1_224)?;
             pattern("externalId", id, "[\\w+=,.@:\\/-]*", words("+=,.@:/-"))?;
@@ -65,13 +58,8 @@ impl AssumeRole {
     /// What the trust policy must allow.
     pub fn actions(&self) -> impl Iterator<Item = &'static str> {
         let tag = (!self.tags.is_empty()).then_some("sts:TagSession");
-        let identity = self
-            .source_identity
-            .as_ref()
-            .map(|_| "sts:SetSourceIdentity");
-        [Some("sts:AssumeRole"), tag, identity]
-            .into_iter()
-            .flatten()
+        let identity = self.source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
+        [Some("sts:AssumeRole"), tag, identity].into_iter().flatten()
     }
 
     pub fn add_context(&self, context: &mut Context) {
@@ -90,11 +78,7 @@ impl AssumeRole {
     /// How much of the allotted space policy and tags take, as the answer reports it. The real
     /// packing is secret; this one counts characters.
     pub fn packed_percent(&self) -> u64 {
-        let tags: usize = self
-            .tags
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
+        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
         let size = self.policy.as_ref().map_or(0, String::len) + tags;
         (size * 100).div_ceil(PACKED_LIMIT) as u64
     }
@@ -115,10 +99,7 @@ fn duration(form: &Form) -> Result<Option<u32>, Failure> {
         return Ok(None);
     };
     let Ok(seconds) = text.parse::<i64>() else {
-        return Err(Failure::bad_request(
-            "MalformedInput",
-            "DurationSeconds is not an integer",
-        ));
+        return Err(Failure::bad_request("MalformedInput", "DurationSeconds is not an integer"));
     };
     let out_of = |bound: &str| violated("durationSeconds", text, &format!("have value {bound}"));
     match seconds {
@@ -135,29 +116,16 @@ fn length(field: &str, value: &str, least: usize, most: usize) -> Result<(), Fai
         return Err(violated(field, value, &bound));
     }
     if count > most {
-        return Err(violated(
-            field,
-            value,
-            &format!("have length less than or equal to {most}"),
-        ));
+        return Err(violated(field, value, &format!("have length less than or equal to {most}")));
     }
     Ok(())
 }
 
-fn pattern(
-    field: &str,
-    value: &str,
-    pattern: &str,
-    allowed: impl Fn(char) -> bool,
-) -> Result<(), Failure> {
+fn pattern(field: &str, value: &str, pattern: &str, allowed: impl Fn(char) -> bool) -> Result<(), Failure> {
     if value.chars().all(allowed) {
         return Ok(());
     }
-    Err(violated(
-        field,
-        value,
-        &format!("satisfy regular expression pattern: {pattern}"),
-    ))
+    Err(violated(field, value, &format!("satisfy regular expression pattern: {pattern}")))
 }
 
 fn arn(value: &str) -> Result<(), Failure> {

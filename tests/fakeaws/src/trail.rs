@@ -141,14 +141,8 @@ impl Trail {
     /// fields alone, so any stretch may be asked for, and asked for again.
     pub fn schedule(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Delivery> {
         let from = from.max(self.since);
-        let rounds = Rounds {
-            cadences: &self.cadences,
-            next: from,
-            end: to,
-        };
-        rounds
-            .flat_map(move |round| self.round(&round))
-            .filter(move |delivery| delivery.at > from && delivery.at <= to)
+        let rounds = Rounds { cadences: &self.cadences, next: from, end: to };
+        rounds.flat_map(move |round| self.round(&round)).filter(move |delivery| delivery.at > from && delivery.at <= to)
     }
 
     fn round(&self, round: &Round<'_>) -> Vec<Delivery> {
@@ -167,29 +161,16 @@ impl Trail {
         arriving
     }
 
-    fn logs(
-        &self,
-        round: &Round<'_>,
-        kind: Kind,
-        account: &str,
-        region: &str,
-        into: &mut Vec<Delivery>,
-    ) {
+    fn logs(&self, round: &Round<'_>, kind: Kind, account: &str, region: &str, into: &mut Vec<Delivery>) {
         let stream = [kind.folder(), account, region, &self.trail_name].join("/");
         let mut random = fastrand::Rng::with_seed(mix(self.seed, &stream, round.start.as_second()));
         let (least, most) = round.cadence.files;
         for _ in 0..random.u32(least..=most.max(least)) {
-            let at = round.start
-                + SignedDuration::from_millis(random.i64(0..round.seconds().max(1) * 1_000));
+            let at = round.start + SignedDuration::from_millis(random.i64(0..round.seconds().max(1) * 1_000));
             let named = round.cadence.name(at, &mut random);
-            let suffix: String = std::iter::repeat_with(|| random.alphanumeric())
-                .take(16)
-                .collect();
+            let suffix: String = std::iter::repeat_with(|| random.alphanumeric()).take(16).collect();
             let minute = named.strftime("%Y%m%dT%H%MZ");
-            let name = format!(
-                "{account}_{}_{region}_{minute}_{suffix}.json.gz",
-                kind.folder()
-            );
+            let name = format!("{account}_{}_{region}_{minute}_{suffix}.json.gz", kind.folder());
             into.push(Delivery {
                 key: self.key(kind, account, region, named, &name),
                 seed: random.u64(..),
@@ -223,14 +204,7 @@ impl Trail {
         }
     }
 
-    fn delivery(
-        &self,
-        at: Timestamp,
-        kind: Kind,
-        account: &str,
-        region: &str,
-        named: Timestamp,
-    ) -> Delivery {
+    fn delivery(&self, at: Timestamp, kind: Kind, account: &str, region: &str, named: Timestamp) -> Delivery {
         let behind = at.duration_since(named).as_secs();
         let usual = if kind == Kind::Digest { 600 } else { 300 };
         Delivery {
@@ -251,15 +225,9 @@ impl Trail {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
-        let organization = self
-            .organization
-            .as_ref()
-            .map_or_else(String::new, |id| format!("{id}/"));
+        let organization = self.organization.as_ref().map_or_else(String::new, |id| format!("{id}/"));
         let day = named.strftime("%Y/%m/%d");
-        format!(
-            "{prefix}AWSLogs/{organization}{account}/{}/{region}/{day}/{name}",
-            kind.folder()
-        )
+        format!("{prefix}AWSLogs/{organization}{account}/{}/{region}/{day}/{name}", kind.folder())
     }
 }
 
@@ -313,18 +281,8 @@ impl<'a> Iterator for Rounds<'a> {
                 return None;
             }
             let begun = |cadence: &&Cadence| cadence.since <= self.next;
-            let later = self
-                .cadences
-                .iter()
-                .map(|cadence| cadence.since)
-                .filter(|since| *since > self.next);
-            match (
-                self.cadences
-                    .iter()
-                    .filter(begun)
-                    .max_by_key(|cadence| cadence.since),
-                later.min(),
-            ) {
+            let later = self.cadences.iter().map(|cadence| cadence.since).filter(|since| *since > self.next);
+            match (self.cadences.iter().filter(begun).max_by_key(|cadence| cadence.since), later.min()) {
                 (Some(cadence), until) => break (cadence, until),
                 (None, Some(first)) => self.next = first,
                 (None, None) => return None,
@@ -332,17 +290,11 @@ impl<'a> Iterator for Rounds<'a> {
         };
         let every = i64::from(cadence.every.max(1));
         let aligned = self.next.as_second().div_euclid(every) * every;
-        let start = Timestamp::from_second(aligned)
-            .unwrap_or(self.next)
-            .max(cadence.since);
+        let start = Timestamp::from_second(aligned).unwrap_or(self.next).max(cadence.since);
         let end = Timestamp::from_second(aligned + every).unwrap_or(Timestamp::MAX);
         let end = until.map_or(end, |until| end.min(until));
         self.next = end;
-        Some(Round {
-            cadence,
-            start,
-            end,
-        })
+        Some(Round { cadence, start, end })
     }
 }
 
@@ -370,11 +322,7 @@ mod tests {
             regions: vec!["us-east-1".into(), "eu-west-1".into()],
             since: time("2024-03-01T00:10:00Z"),
             cadences: vec![
-                Cadence {
-                    late_per_mille: 100,
-                    weeks_late_per_mille: 20,
-                    ..Cadence::default()
-                },
+                Cadence { late_per_mille: 100, weeks_late_per_mille: 20, ..Cadence::default() },
                 Cadence {
                     since: time("2024-03-02T12:02:30Z"),
                     every: 1,
@@ -407,67 +355,24 @@ mod tests {
     #[test]
     fn names_run_ahead_and_behind_and_some_are_weeks_late() {
         let trail = trail();
-        let all: Vec<Delivery> = trail
-            .schedule(trail.since, time("2024-03-02T12:00:00Z"))
-            .collect();
-        let ahead = all
-            .iter()
-            .filter(|delivery| delivery.named > delivery.at)
-            .count();
-        let minutes = all
-            .iter()
-            .filter(|delivery| (1..7_200).contains(&delivery.late_by))
-            .count();
-        let weeks = all
-            .iter()
-            .filter(|delivery| delivery.late_by > 86_400 * 20)
-            .count();
+        let all: Vec<Delivery> = trail.schedule(trail.since, time("2024-03-02T12:00:00Z")).collect();
+        let ahead = all.iter().filter(|delivery| delivery.named > delivery.at).count();
+        let minutes = all.iter().filter(|delivery| (1..7_200).contains(&delivery.late_by)).count();
+        let weeks = all.iter().filter(|delivery| delivery.late_by > 86_400 * 20).count();
         assert!(all.len() > 1_500, "{}", all.len());
-        assert!(
-            ahead > 500 && minutes > 50 && weeks > 5,
-            "{ahead} {minutes} {weeks}"
-        );
+        assert!(ahead > 500 && minutes > 50 && weeks > 5, "{ahead} {minutes} {weeks}");
     }
 
     #[test]
     fn keys_are_those_of_the_guide() {
-        let trail = Trail {
-            prefix: "p".into(),
-            organization: Some("o-1".into()),
-            ..trail()
-        };
-        let all: Vec<Delivery> = trail
-            .schedule(trail.since, time("2024-03-01T06:00:00Z"))
-            .collect();
-        let log = all
-            .iter()
-            .find(|delivery| delivery.kind == Kind::Management && delivery.late_by == 0)
-            .expect("a log");
-        assert!(
-            log.key
-                .starts_with("p/AWSLogs/o-1/222222222222/CloudTrail/"),
-            "{}",
-            log.key
-        );
-        assert!(
-            log.key.contains("/2024/03/01/222222222222_CloudTrail_"),
-            "{}",
-            log.key
-        );
-        let digests: Vec<&Delivery> = all
-            .iter()
-            .filter(|delivery| delivery.kind == Kind::Digest)
-            .collect();
-        assert!(
-            matches!(digests.len(), 10..=12),
-            "one an hour for each of two regions"
-        );
-        assert!(
-            digests[0]
-                .key
-                .contains("_management-events_us-east-1_20240301T"),
-            "{}",
-            digests[0].key
-        );
+        let trail = Trail { prefix: "p".into(), organization: Some("o-1".into()), ..trail() };
+        let all: Vec<Delivery> = trail.schedule(trail.since, time("2024-03-01T06:00:00Z")).collect();
+        let log =
+            all.iter().find(|delivery| delivery.kind == Kind::Management && delivery.late_by == 0).expect("a log");
+        assert!(log.key.starts_with("p/AWSLogs/o-1/222222222222/CloudTrail/"), "{}", log.key);
+        assert!(log.key.contains("/2024/03/01/222222222222_CloudTrail_"), "{}", log.key);
+        let digests: Vec<&Delivery> = all.iter().filter(|delivery| delivery.kind == Kind::Digest).collect();
+        assert!(matches!(digests.len(), 10..=12), "one an hour for each of two regions");
+        assert!(digests[0].key.contains("_management-events_us-east-1_20240301T"), "{}", digests[0].key);
     }
 }

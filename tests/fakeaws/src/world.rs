@@ -35,12 +35,7 @@ pub struct BucketSpec {
 
 impl BucketSpec {
     pub fn new(name: &str, owner: &str, region: &str) -> BucketSpec {
-        BucketSpec {
-            name: name.to_owned(),
-            owner: owner.to_owned(),
-            region: region.to_owned(),
-            policy: None,
-        }
+        BucketSpec { name: name.to_owned(), owner: owner.to_owned(), region: region.to_owned(), policy: None }
     }
 }
 
@@ -189,10 +184,7 @@ impl World {
     pub fn set_role_trust(&self, arn: &str, trust: Value) -> bool {
         let trust = Arc::new(parsed(&trust, "the trust policy"));
         let mut directory = self.0.directory.write();
-        directory
-            .role_mut(arn)
-            .map(|role| role.trust = trust)
-            .is_some()
+        directory.role_mut(arn).map(|role| role.trust = trust).is_some()
     }
 
     /// "Revoke active sessions": denies everything to sessions issued before now; the next
@@ -276,11 +268,7 @@ impl World {
     ///
     /// # Panics
     /// If there is no such bucket.
-    pub fn put_objects(
-        &self,
-        bucket: &str,
-        objects: impl IntoIterator<Item = (String, ObjectSpec)>,
-    ) {
+    pub fn put_objects(&self, bucket: &str, objects: impl IntoIterator<Item = (String, ObjectSpec)>) {
         let now = self.0.clock.now();
         self.with_store(bucket, |store| {
             for (key, object) in objects {
@@ -317,9 +305,7 @@ impl World {
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let buckets = self.0.buckets.read();
         let found = buckets.get(bucket);
-        found.map_or_else(Vec::new, |bucket| {
-            bucket.store.below(prefix).map(|(key, _)| key).collect()
-        })
+        found.map_or_else(Vec::new, |bucket| bucket.store.below(prefix).map(|(key, _)| key).collect())
     }
 
     /// How many objects a bucket holds.

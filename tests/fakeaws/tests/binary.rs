@@ -41,17 +41,8 @@ fn start(name: &str, arguments: &[&str]) -> Program {
         .spawn()
         .expect("the program");
     let ready = wait_for(&file);
-    let address = ready
-        .endpoint
-        .strip_prefix("http://")
-        .and_then(|address| address.parse().ok())
-        .expect("an endpoint");
-    Program {
-        child,
-        ready,
-        address,
-        directory,
-    }
+    let address = ready.endpoint.strip_prefix("http://").and_then(|address| address.parse().ok()).expect("an endpoint");
+    Program { child, ready, address, directory }
 }
 
 fn wait_for(file: &Path) -> Ready {
@@ -67,20 +58,13 @@ fn wait_for(file: &Path) -> Ready {
 
 impl Program {
     fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = format!(
             "{method} /_fakeaws/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
         let answer = exchange(self.address, request.as_bytes(), method);
-        (
-            answer.status,
-            serde_json::from_slice(&answer.body).expect("JSON"),
-        )
+        (answer.status, serde_json::from_slice(&answer.body).expect("JSON"))
     }
 
     fn get(&self, path: &str) -> Value {
@@ -103,86 +87,29 @@ fn objects_faults_clock_and_counters_are_steered_over_http() {
     let file = std::env::temp_dir().join(format!("fakeaws-{}-described.json", std::process::id()));
     std::fs::write(&file, described.to_string()).expect("a file");
     let path = file.to_str().expect("a path");
-    let program = start(
-        "described",
-        &[
-            "--scenario",
-            path,
-            "--clock-start",
-            "2024-03-01T02:00:00Z",
-            "--clock-rate",
-            "0",
-        ],
-    );
+    let program =
+        start("described", &["--scenario", path, "--clock-start", "2024-03-01T02:00:00Z", "--clock-rate", "0"]);
     std::fs::remove_file(&file).expect("to be tidy");
     assert_eq!(program.ready.buckets, ["logs"]);
-    assert_eq!(
-        program.ready.roles["Reader"].arn,
-        "arn:aws:iam::111111111111:role/Reader"
-    );
-    assert_eq!(
-        program.get("scenario")["endpoint"],
-        program.ready.endpoint.as_str()
-    );
+    assert_eq!(program.ready.roles["Reader"].arn, "arn:aws:iam::111111111111:role/Reader");
+    assert_eq!(program.get("scenario")["endpoint"], program.ready.endpoint.as_str());
 
     let many = json!({"bucket": "logs", "key": "many/{n}", "count": 1_500});
     assert_eq!(program.call("POST", "put-many", &many).0, 200);
-    assert_eq!(
-        program
-            .call(
-                "POST",
-                "put",
-                &json!({"bucket": "logs", "key": "b", "base64": "aGVsbG8="})
-            )
-            .0,
-        200
-    );
-    assert_eq!(
-        program
-            .call(
-                "POST",
-                "put",
-                &json!({"bucket": "none", "key": "b", "text": ""})
-            )
-            .0,
-        400
-    );
+    assert_eq!(program.call("POST", "put", &json!({"bucket": "logs", "key": "b", "base64": "aGVsbG8="})).0, 200);
+    assert_eq!(program.call("POST", "put", &json!({"bucket": "none", "key": "b", "text": ""})).0, 400);
     let objects = program.get("objects?bucket=logs&prefix=b");
     assert_eq!(objects[0]["md5"], "5d41402abc4b2a76b9719d911017c592");
     assert_eq!(objects[0]["size"], 5);
-    assert_eq!(
-        program
-            .get("objects?bucket=logs&prefix=many/&hashes=false")
-            .as_array()
-            .map(Vec::len),
-        Some(1_500)
-    );
-    assert_eq!(
-        program
-            .call("POST", "delete", &json!({"bucket": "logs", "key": "b"}))
-            .1["deleted"],
-        true
-    );
+    assert_eq!(program.get("objects?bucket=logs&prefix=many/&hashes=false").as_array().map(Vec::len), Some(1_500));
+    assert_eq!(program.call("POST", "delete", &json!({"bucket": "logs", "key": "b"})).1["deleted"], true);
 
-    let before = program.get("deliveries")["total"]
-        .as_u64()
-        .expect("a number");
-    program.call(
-        "POST",
-        "deliver-until",
-        &json!({"until": "2024-03-01T02:00:00Z"}),
-    );
-    assert!(
-        program.get("deliveries")["total"]
-            .as_u64()
-            .expect("a number")
-            > before
-    );
+    let before = program.get("deliveries")["total"].as_u64().expect("a number");
+    program.call("POST", "deliver-until", &json!({"until": "2024-03-01T02:00:00Z"}));
+    assert!(program.get("deliveries")["total"].as_u64().expect("a number") > before);
 
     assert_eq!(program.get("clock")["now"], "2024-03-01T02:00:00Z");
-    let moved = program
-        .call("POST", "clock", &json!({"advance_seconds": 60}))
-        .1;
+    let moved = program.call("POST", "clock", &json!({"advance_seconds": 60})).1;
     assert_eq!(moved["now"], "2024-03-01T02:01:00Z");
 
     let rule = json!({"fault": {"kind": "ResetMidBody", "after": 9}, "key_contains": "many", "schedule": {"every": 3}});
@@ -196,22 +123,10 @@ fn objects_faults_clock_and_counters_are_steered_over_http() {
 
 #[test]
 fn the_demo_delivers_live_and_stops_when_told() {
-    let program = start(
-        "demo",
-        &[
-            "--history-hours",
-            "2",
-            "--clock-rate",
-            "60",
-            "--live-seconds",
-            "120",
-        ],
-    );
+    let program = start("demo", &["--history-hours", "2", "--clock-rate", "60", "--live-seconds", "120"]);
     assert_eq!(program.ready.roles["b"].consumer, "222222222222");
     let began = Instant::now();
-    let first = program.get("deliveries")["total"]
-        .as_u64()
-        .expect("a number");
+    let first = program.get("deliveries")["total"].as_u64().expect("a number");
     while program.get("deliveries")["is_live"] == true {
         assert!(began.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(50));

@@ -25,46 +25,28 @@ fn get(aws: &FakeAws, key: &AccessKey) -> Answer {
 }
 
 fn list(aws: &FakeAws, key: &AccessKey) -> Answer {
-    Call::new(aws, key, "GET", "/logs?list-type=2")
-        .query("max-keys", "2")
-        .send()
+    Call::new(aws, key, "GET", "/logs?list-type=2").query("max-keys", "2").send()
 }
 
 #[tokio::test]
 async fn bodies_break_in_the_ways_that_networks_break_them() {
     let (aws, key) = bucket().await;
     let next = |fault| {
-        aws.world()
-            .faults()
-            .inject(fault)
-            .on(Op::GetObject)
-            .times(1);
+        aws.world().faults().inject(fault).on(Op::GetObject).times(1);
         get(&aws, &key)
     };
     let reset = next(Fault::ResetMidBody { after: 4 });
-    assert_eq!(
-        (reset.text().as_str(), reset.broken),
-        ("0123", Some(ErrorKind::ConnectionReset))
-    );
+    assert_eq!((reset.text().as_str(), reset.broken), ("0123", Some(ErrorKind::ConnectionReset)));
     let short = next(Fault::ShortBody { by: 3 });
-    assert_eq!(
-        (short.text().as_str(), short.broken),
-        ("0123456", Some(ErrorKind::UnexpectedEof))
-    );
+    assert_eq!((short.text().as_str(), short.broken), ("0123456", Some(ErrorKind::UnexpectedEof)));
     assert_eq!(short.header("content-length"), Some("10"));
     let wrong = next(Fault::WrongLength { by: 3 });
     assert_eq!((wrong.text().as_str(), wrong.broken), ("0123456", None));
     assert_eq!(wrong.header("content-length"), Some("7"));
     let flipped = next(Fault::FlippedBit { at: 11 });
-    assert_eq!(
-        (flipped.text().as_str(), flipped.broken),
-        ("0023456789", None)
-    );
+    assert_eq!((flipped.text().as_str(), flipped.broken), ("0023456789", None));
     let stalled = next(Fault::Stall { after: 2 });
-    assert_eq!(
-        (stalled.text().as_str(), stalled.broken),
-        ("01", Some(ErrorKind::WouldBlock))
-    );
+    assert_eq!((stalled.text().as_str(), stalled.broken), ("01", Some(ErrorKind::WouldBlock)));
     let closed = next(Fault::CloseBeforeHeaders);
     assert_eq!((closed.status, closed.body.len()), (0, 0));
     assert_eq!(get(&aws, &key).text(), BODY);
@@ -86,28 +68,14 @@ async fn errors_come_with_the_codes_of_the_service() {
         (Fault::ExpiredToken, 400, "ExpiredToken"),
         (Fault::InvalidToken, 400, "InvalidToken"),
     ] {
-        aws.world()
-            .faults()
-            .inject(fault.clone())
-            .on(Op::GetObject)
-            .times(1);
+        aws.world().faults().inject(fault.clone()).on(Op::GetObject).times(1);
         let answer = get(&aws, &key);
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (status, code),
-            "{fault:?}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{fault:?}");
     }
     let to = "http://127.0.0.1:1/logs/a".to_owned();
-    aws.world()
-        .faults()
-        .inject(Fault::Redirect307 { to: to.clone() })
-        .times(1);
+    aws.world().faults().inject(Fault::Redirect307 { to: to.clone() }).times(1);
     let answer = get(&aws, &key);
-    assert_eq!(
-        (answer.status, answer.header("location")),
-        (307, Some(to.as_str()))
-    );
+    assert_eq!((answer.status, answer.header("location")), (307, Some(to.as_str())));
 }
 
 #[tokio::test]
@@ -121,15 +89,10 @@ async fn listings_lie_in_every_way_that_a_client_must_survive() {
             .query("continuation-token", token)
             .send()
     };
-    let token = list(&aws, &key)
-        .element("NextContinuationToken")
-        .expect("a token");
+    let token = list(&aws, &key).element("NextContinuationToken").expect("a token");
     faults.inject(Fault::ListTokenLoop).times(1);
     let looping = with_token(&token);
-    assert_eq!(
-        looping.element("NextContinuationToken"),
-        Some(token.clone())
-    );
+    assert_eq!(looping.element("NextContinuationToken"), Some(token.clone()));
     assert!(truncated(&looping));
     faults.inject(Fault::ListEmptyTruncated).times(1);
     let empty = with_token(&token);
@@ -144,9 +107,7 @@ async fn listings_lie_in_every_way_that_a_client_must_survive() {
     assert_eq!(list(&aws, &key).elements("Key"), ["a"]);
     faults.inject(Fault::ListMalformedXml).times(1);
     assert!(!list(&aws, &key).text().contains("</ListBucketResult>"));
-    faults
-        .inject(Fault::ListGiantXml { bytes: 1 << 20 })
-        .times(1);
+    faults.inject(Fault::ListGiantXml { bytes: 1 << 20 }).times(1);
     assert!(list(&aws, &key).body.len() > 1 << 20);
     assert_eq!(list(&aws, &key).elements("Key"), ["a", "b"]);
 }
@@ -154,20 +115,12 @@ async fn listings_lie_in_every_way_that_a_client_must_survive() {
 #[tokio::test]
 async fn sts_fails_in_its_own_words() {
     let world = world();
-    let spec = RoleSpec {
-        trust: policies::trust_account_root(B),
-        ..RoleSpec::default()
-    };
+    let spec = RoleSpec { trust: policies::trust_account_root(B), ..RoleSpec::default() };
     let role = world.add_role(OWNER, "Reader", spec);
     let key = world.add_user(B, "mirror", policies::assume_role(&role));
     let aws = serve(&world).await;
     let next = |fault| {
-        world
-            .faults()
-            .inject(fault)
-            .on(Op::AssumeRole)
-            .role(&role)
-            .times(1);
+        world.faults().inject(fault).on(Op::AssumeRole).role(&role).times(1);
         Call::assume(&aws, &key, &role, &[]).send()
     };
     for (fault, status, code) in [
@@ -181,42 +134,23 @@ async fn sts_fails_in_its_own_words() {
         assert!(answer.text().starts_with("<ErrorResponse xmlns="));
     }
     let short = next(Fault::ShortLivedSession { seconds: 5 });
-    assert_eq!(
-        short.element("Expiration").as_deref(),
-        Some("2024-03-05T06:07:13Z")
-    );
+    assert_eq!(short.element("Expiration").as_deref(), Some("2024-03-05T06:07:13Z"));
     let over = next(Fault::AlreadyExpiredSession);
-    assert_eq!(
-        over.element("Expiration").as_deref(),
-        Some("2024-03-05T06:06:08Z")
-    );
+    assert_eq!(over.element("Expiration").as_deref(), Some("2024-03-05T06:06:08Z"));
 }
 
 #[tokio::test]
 async fn the_date_header_alone_can_be_off() {
     let (aws, key) = bucket().await;
-    aws.world()
-        .faults()
-        .inject(Fault::ClockSkew { seconds: -3_600 })
-        .times(1);
-    assert_eq!(
-        get(&aws, &key).header("date"),
-        Some("Tue, 05 Mar 2024 05:07:08 GMT")
-    );
-    assert_eq!(
-        get(&aws, &key).header("date"),
-        Some("Tue, 05 Mar 2024 06:07:08 GMT")
-    );
+    aws.world().faults().inject(Fault::ClockSkew { seconds: -3_600 }).times(1);
+    assert_eq!(get(&aws, &key).header("date"), Some("Tue, 05 Mar 2024 05:07:08 GMT"));
+    assert_eq!(get(&aws, &key).header("date"), Some("Tue, 05 Mar 2024 06:07:08 GMT"));
 }
 
 #[tokio::test]
 async fn delays_delay_and_other_requests_do_not_wait() {
     let (aws, key) = bucket().await;
-    aws.world()
-        .faults()
-        .inject(Fault::Delay { millis: 300 })
-        .on(Op::GetObject)
-        .always();
+    aws.world().faults().inject(Fault::Delay { millis: 300 }).on(Op::GetObject).always();
     let began = Instant::now();
     assert_eq!(list(&aws, &key).status, 200);
     assert!(began.elapsed() < Duration::from_millis(250));
@@ -228,34 +162,21 @@ async fn delays_delay_and_other_requests_do_not_wait() {
 async fn counters_tell_what_was_asked_and_how_it_ended() {
     let (aws, key) = bucket().await;
     let world = aws.world();
-    world
-        .faults()
-        .inject(Fault::SlowDown)
-        .on(Op::GetObject)
-        .every(2);
+    world.faults().inject(Fault::SlowDown).on(Op::GetObject).every(2);
     for _ in 0..4 {
         get(&aws, &key);
     }
     list(&aws, &key);
     let counters = world.counters();
     let gets = counters.op(Op::GetObject);
-    assert_eq!(
-        (gets.total, gets.by_class[&2], gets.by_class[&5]),
-        (4, 2, 2)
-    );
+    assert_eq!((gets.total, gets.by_class[&2], gets.by_class[&5]), (4, 2, 2));
     assert_eq!((gets.in_flight, gets.max_in_flight), (0, 1));
     assert!(gets.bytes_out > 20);
     assert_eq!(counters.lists(), 1);
     let recent = world.recent();
     assert_eq!(recent.len(), 5);
-    assert_eq!(
-        recent[0].caller.as_deref(),
-        Some("arn:aws:iam::111111111111:user/admin")
-    );
-    assert_eq!(
-        (recent[0].op, recent[0].key.as_deref(), recent[0].status),
-        (Op::GetObject, Some("a"), 200)
-    );
+    assert_eq!(recent[0].caller.as_deref(), Some("arn:aws:iam::111111111111:user/admin"));
+    assert_eq!((recent[0].op, recent[0].key.as_deref(), recent[0].status), (Op::GetObject, Some("a"), 200));
     world.reset_counters();
     assert_eq!(world.counters().total(Op::GetObject), 0);
     assert!(world.recent().is_empty());
@@ -264,12 +185,7 @@ async fn counters_tell_what_was_asked_and_how_it_ended() {
 #[tokio::test]
 async fn one_consumers_trouble_can_be_addressed_by_bucket_and_key() {
     let (aws, key) = bucket().await;
-    aws.world()
-        .faults()
-        .inject(Fault::AccessDenied)
-        .bucket("logs")
-        .key_contains("b")
-        .always();
+    aws.world().faults().inject(Fault::AccessDenied).bucket("logs").key_contains("b").always();
     assert_eq!(get(&aws, &key).status, 200);
     assert_eq!(Call::new(&aws, &key, "GET", "/logs/b").send().status, 403);
     aws.world().faults().clear();
@@ -279,10 +195,7 @@ async fn one_consumers_trouble_can_be_addressed_by_bucket_and_key() {
 #[tokio::test]
 async fn assumed_roles_are_counted_by_role() {
     let world = world();
-    let spec = RoleSpec {
-        trust: policies::trust_account_root(B),
-        ..RoleSpec::default()
-    };
+    let spec = RoleSpec { trust: policies::trust_account_root(B), ..RoleSpec::default() };
     let role = world.add_role(OWNER, "Reader", spec);
     let key = world.add_user(B, "mirror", policies::assume_role(&role));
     let aws = serve(&world).await;
@@ -299,8 +212,6 @@ async fn a_stopped_server_is_gone() {
     let address = aws.address();
     aws.stop().await;
     assert!(std::net::TcpStream::connect(address).is_err());
-    let again = FakeAws::start_at(world, address)
-        .await
-        .expect("the same port");
+    let again = FakeAws::start_at(world, address).await.expect("the same port");
     assert_eq!(again.address(), address);
 }

@@ -42,9 +42,7 @@ fn read_one(stream: &mut TcpStream) {
         };
         let head = String::from_utf8_lossy(&received[..end]);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         if received.len() >= end + 4 + length.unwrap_or(0) {
             return;
         }
@@ -59,9 +57,7 @@ async fn small_objects_are_served_by_the_thousand() {
     world.put_object("logs", "k", ObjectSpec::generated(1, 4_096));
     let key = world.add_user(OWNER, "admin", policies::everything());
     let aws = serve(&world).await;
-    let request = Call::new(&aws, &key, "GET", "/logs/k")
-        .header("x-amz-checksum-mode", "ENABLED")
-        .bytes("keep-alive");
+    let request = Call::new(&aws, &key, "GET", "/logs/k").header("x-amz-checksum-mode", "ENABLED").bytes("keep-alive");
     println!("GET 4 KiB: {:.0}/s", rate(aws.address(), &request, 2_000));
     let request = Call::new(&aws, &key, "GET", "/logs?list-type=2").bytes("keep-alive");
     println!("LIST of one: {:.0}/s", rate(aws.address(), &request, 2_000));
@@ -78,12 +74,7 @@ async fn a_million_keys_are_listed_in_pages() {
     let began = Instant::now();
     let (mut keys, mut pages, mut token) = (0, 0, None::<String>);
     loop {
-        let mut call = Call::new(
-            &aws,
-            &key,
-            "GET",
-            &format!("/{MILLION_BUCKET}?list-type=2&encoding-type=url"),
-        );
+        let mut call = Call::new(&aws, &key, "GET", &format!("/{MILLION_BUCKET}?list-type=2&encoding-type=url"));
         if let Some(token) = &token {
             call = call.query("continuation-token", token);
         }
@@ -103,8 +94,5 @@ async fn a_million_keys_are_listed_in_pages() {
         .query("delimiter", "/")
         .send();
     assert_eq!(days.status, 200);
-    println!(
-        "a delimiter listing over a million keys in {:.1} ms",
-        began.elapsed().as_secs_f64() * 1_000.0
-    );
+    println!("a delimiter listing over a million keys in {:.1} ms", began.elapsed().as_secs_f64() * 1_000.0);
 }

@@ -31,13 +31,9 @@ fn with_bucket() -> World {
 }
 
 fn inflated(world: &World, key: &str) -> Vec<u8> {
-    let body = world
-        .body("logs", key)
-        .unwrap_or_else(|| panic!("no {key}"));
+    let body = world.body("logs", key).unwrap_or_else(|| panic!("no {key}"));
     let mut text = Vec::new();
-    flate2::read::GzDecoder::new(&body[..])
-        .read_to_end(&mut text)
-        .expect("a gzip");
+    flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut text).expect("a gzip");
     text
 }
 
@@ -58,8 +54,7 @@ fn audit(world: &World) -> (BTreeMap<String, u32>, usize) {
             while let Some(key) = next {
                 let text = inflated(world, &key);
                 let document: Value = serde_json::from_slice(&text).expect("JSON");
-                let signature =
-                    world.object("logs", &key).expect("a digest").metadata["signature"].clone();
+                let signature = world.object("logs", &key).expect("a digest").metadata["signature"].clone();
                 if let Some((hash, link)) = expected {
                     assert_eq!((hash, link), (sha256(&text), signature.clone()));
                 }
@@ -91,10 +86,7 @@ fn verify(world: &World, region: &str, document: &Value, text: &[u8], signature:
     );
     let end = at(field("digestEndTime"));
     let keys = world.public_keys(region, end, end);
-    let key = keys
-        .iter()
-        .find(|key| key.fingerprint == field("digestPublicKeyFingerprint"))
-        .expect("a published key");
+    let key = keys.iter().find(|key| key.fingerprint == field("digestPublicKeyFingerprint")).expect("a published key");
     let signature = hex::decode(signature).expect("hexadecimal");
     UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &key.der)
         .verify(to_sign.as_bytes(), &signature)
@@ -108,23 +100,14 @@ fn every_log_is_vouched_for_once_by_an_unbroken_chain() {
         let trail = trail(bodies);
         trail.deliver_until(&world, at("2024-03-02T00:00:00Z"));
         let (vouched, walked) = audit(&world);
-        assert!(
-            (92..=96).contains(&walked),
-            "a digest an hour for each chain: {walked}"
-        );
+        assert!((92..=96).contains(&walked), "a digest an hour for each chain: {walked}");
         assert!(vouched.values().all(|times| *times == 1));
         let unvouched = world
             .deliveries()
             .iter()
-            .filter(|delivery| {
-                delivery.kind != Kind::Digest && !vouched.contains_key(&delivery.key)
-            })
+            .filter(|delivery| delivery.kind != Kind::Digest && !vouched.contains_key(&delivery.key))
             .count();
-        assert!(
-            vouched.len() > 2_000 && unvouched < 200,
-            "{} {unvouched}",
-            vouched.len()
-        );
+        assert!(vouched.len() > 2_000 && unvouched < 200, "{} {unvouched}", vouched.len());
     }
 }
 
@@ -149,18 +132,11 @@ fn keys_rotate_and_old_digests_stay_verifiable() {
     let trail = Trail {
         since: at("2024-02-20T00:00:00Z"),
         regions: vec!["us-east-1".into()],
-        cadences: vec![fakeaws::Cadence {
-            every: 3_600,
-            ..Default::default()
-        }],
+        cadences: vec![fakeaws::Cadence { every: 3_600, ..Default::default() }],
         ..trail(Bodies::Cheap)
     };
     trail.deliver_until(&world, at("2024-04-01T00:00:00Z"));
-    let all = world.public_keys(
-        "us-east-1",
-        at("2024-02-20T00:00:00Z"),
-        at("2024-04-01T00:00:00Z"),
-    );
+    let all = world.public_keys("us-east-1", at("2024-02-20T00:00:00Z"), at("2024-04-01T00:00:00Z"));
     assert!(all.len() >= 2, "{}", all.len());
     assert!(audit(&world).1 > 1_900);
 }
@@ -168,10 +144,7 @@ fn keys_rotate_and_old_digests_stay_verifiable() {
 #[test]
 fn the_first_digest_of_a_chain_has_no_predecessor_and_empty_hours_have_digests() {
     let world = with_bucket();
-    let trail = Trail {
-        kinds: Vec::new(),
-        ..trail(Bodies::Cheap)
-    };
+    let trail = Trail { kinds: Vec::new(), ..trail(Bodies::Cheap) };
     trail.deliver_until(&world, at("2024-03-01T03:00:00Z"));
     let keys = world.keys("logs", &format!("AWSLogs/{B}/CloudTrail-Digest/us-east-1/"));
     let first: Value = serde_json::from_slice(&inflated(&world, &keys[0])).expect("JSON");
@@ -196,9 +169,8 @@ async fn public_keys_are_listed_by_region_and_time() {
     trail(Bodies::Cheap).deliver_until(&world, at("2024-03-01T03:00:00Z"));
     let key = world.add_user(B, "mirror", policies::assume_role_and_list_public_keys("*"));
     let aws = serve(&world).await;
-    let ask = |region: &str, body: &str| {
-        Call::public_keys(&aws, support::Signer::from(&key).in_region(region), body).send()
-    };
+    let ask =
+        |region: &str, body: &str| Call::public_keys(&aws, support::Signer::from(&key).in_region(region), body).send();
     let body = format!(
         "{{\"StartTime\":{},\"EndTime\":{}.5}}",
         at("2024-03-01T01:00:00Z").as_second(),
@@ -208,28 +180,19 @@ async fn public_keys_are_listed_by_region_and_time() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let list: Value = serde_json::from_str(&answer.text()).expect("JSON");
     let shown = &list["PublicKeyList"][0];
-    let der = BASE64
-        .decode(shown["Value"].as_str().expect("text"))
-        .expect("base64");
+    let der = BASE64.decode(shown["Value"].as_str().expect("text")).expect("base64");
     let fingerprint = {
         use md5::Digest as _;
         hex::encode(md5::Md5::digest(&der))
     };
     assert_eq!(shown["Fingerprint"], fingerprint);
     let elsewhere: Value = serde_json::from_str(&ask("eu-west-1", &body).text()).expect("JSON");
-    assert_ne!(
-        elsewhere["PublicKeyList"][0]["Fingerprint"],
-        shown["Fingerprint"]
-    );
+    assert_ne!(elsewhere["PublicKeyList"][0]["Fingerprint"], shown["Fingerprint"]);
     let empty: Value = serde_json::from_str(&ask("ap-south-1", &body).text()).expect("JSON");
     assert_eq!(empty["PublicKeyList"], Value::Array(Vec::new()));
     let reversed = ask("us-east-1", "{\"StartTime\":10,\"EndTime\":5}");
     assert!(reversed.text().contains("InvalidTimeRangeException"));
     let nobody = world.add_user(C, "nobody", policies::nothing());
     let denied = Call::public_keys(&aws, &nobody, "{}").send();
-    assert!(
-        denied.text().contains("AccessDeniedException"),
-        "{}",
-        denied.text()
-    );
+    assert!(denied.text().contains("AccessDeniedException"), "{}", denied.text());
 }

@@ -36,14 +36,7 @@ impl S3Access for Access {
         let query = cx.uri().query().unwrap_or_default();
         let action = action(&op, query);
         let context = list_context(&op, query, known.caller.context(self.0.clock().now()));
-        if may(
-            &self.0,
-            &known.caller,
-            &action,
-            &bucket,
-            key.as_deref(),
-            context,
-        ) {
+        if may(&self.0, &known.caller, &action, &bucket, key.as_deref(), context) {
             Ok(())
         } else {
             Err(Failure::access_denied().into())
@@ -66,18 +59,10 @@ fn root_access(world: &World, caller: &Caller) -> S3Result<()> {
 }
 
 /// What must hold before permissions matter.
-fn check_bucket(
-    world: &World,
-    op: &str,
-    bucket: &str,
-    signed: &str,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
+fn check_bucket(world: &World, op: &str, bucket: &str, signed: &str, headers: &HeaderMap) -> Result<(), Failure> {
     let (owner, region) = {
         let buckets = world.inner().buckets.read();
-        let found = buckets
-            .get(bucket)
-            .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+        let found = buckets.get(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
         (found.owner.clone(), found.region.clone())
     };
     // The location of any bucket may be asked of the first region.
@@ -98,14 +83,11 @@ fn check_region(world: &World, bucket: &str, region: &str, signed: &str) -> Resu
         return Err(elsewhere(bucket, region));
     }
     if signed != endpoint {
-        let message = format!(
-            "The authorization header is malformed; the region '{signed}' is wrong; expecting '{endpoint}'"
-        );
-        return Err(
-            Failure::bad_request("AuthorizationHeaderMalformed", message)
-                .detail("Region", endpoint)
-                .header("x-amz-bucket-region", region),
-        );
+        let message =
+            format!("The authorization header is malformed; the region '{signed}' is wrong; expecting '{endpoint}'");
+        return Err(Failure::bad_request("AuthorizationHeaderMalformed", message)
+            .detail("Region", endpoint)
+            .header("x-amz-bucket-region", region));
     }
     Ok(())
 }
@@ -139,13 +121,7 @@ pub(super) fn may(
         Some(key) => format!("arn:aws:s3:::{bucket}/{key}"),
         None => format!("arn:aws:s3:::{bucket}"),
     };
-    caller.may(&Ask {
-        action,
-        resource: &resource,
-        owner: &owner,
-        resource_policy: policy.as_deref(),
-        context,
-    })
+    caller.may(&Ask { action, resource: &resource, owner: &owner, resource_policy: policy.as_deref(), context })
 }
 
 /// The permission that an operation needs.
@@ -156,11 +132,9 @@ fn action(op: &str, query: &str) -> String {
         "DeleteObject" if versioned => "DeleteObjectVersion",
         "HeadObject" => "GetObject",
         "ListObjects" | "ListObjectsV2" | "HeadBucket" => "ListBucket",
-        "CopyObject"
-        | "CreateMultipartUpload"
-        | "UploadPart"
-        | "UploadPartCopy"
-        | "CompleteMultipartUpload" => "PutObject",
+        "CopyObject" | "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" | "CompleteMultipartUpload" => {
+            "PutObject"
+        }
         "ListParts" => "ListMultipartUploadParts",
         "ListMultipartUploads" => "ListBucketMultipartUploads",
         "ListObjectVersions" => "ListBucketVersions",
@@ -186,7 +160,5 @@ fn list_context(op: &str, query: &str, mut context: Context) -> Context {
 
 fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

@@ -7,10 +7,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use s3s::dto::{
-    Bucket, HeadBucketOutput, ListBucketsOutput, ListObjectsInput, ListObjectsV2Input, Owner,
-    Timestamp,
-};
+use s3s::dto::{Bucket, HeadBucketOutput, ListBucketsOutput, ListObjectsInput, ListObjectsV2Input, Owner, Timestamp};
 
 use super::NAMESPACE;
 use crate::caller::Caller;
@@ -32,11 +29,7 @@ struct Claimed {
     is_truncated: bool,
 }
 
-pub(super) fn v2(
-    world: &World,
-    input: &ListObjectsV2Input,
-    faults: &[Fault],
-) -> Result<String, Failure> {
+pub(super) fn v2(world: &World, input: &ListObjectsV2Input, faults: &[Fault]) -> Result<String, Failure> {
     let encoding = Encoding::named(input.encoding_type.as_ref().map(|kind| kind.as_str()))?;
     let token = input.continuation_token.as_deref();
     let resumed = token.map(|token| open_token(world, token)).transpose()?;
@@ -53,15 +46,9 @@ pub(super) fn v2(
     };
     let page = page(world, &input.bucket, &query)?;
     let next = page.last.as_ref().map(|last| seal_token(world, last));
-    let honest = Claimed {
-        page,
-        is_truncated: next.is_some(),
-        next,
-    };
+    let honest = Claimed { page, is_truncated: next.is_some(), next };
     let start = token.map_or_else(|| seal_token(world, &start(&query)), str::to_owned);
-    let claimed = faults
-        .iter()
-        .fold(honest, |claimed, fault| falsified(claimed, fault, &start));
+    let claimed = faults.iter().fold(honest, |claimed, fault| falsified(claimed, fault, &start));
     let document = v2_document(world, input, &query, &claimed, encoding);
     Ok(spoil(document, faults))
 }
@@ -70,21 +57,9 @@ pub(super) fn v2(
 fn falsified(claimed: Claimed, fault: &Fault, start: &str) -> Claimed {
     let again = Some(start.to_owned());
     match fault {
-        Fault::ListTokenLoop => Claimed {
-            next: again,
-            is_truncated: true,
-            ..claimed
-        },
-        Fault::ListEmptyTruncated => Claimed {
-            page: Page::default(),
-            next: again,
-            is_truncated: true,
-        },
-        Fault::ListNoToken => Claimed {
-            next: None,
-            is_truncated: true,
-            ..claimed
-        },
+        Fault::ListTokenLoop => Claimed { next: again, is_truncated: true, ..claimed },
+        Fault::ListEmptyTruncated => Claimed { page: Page::default(), next: again, is_truncated: true },
+        Fault::ListNoToken => Claimed { next: None, is_truncated: true, ..claimed },
         Fault::ListDropsKey => {
             let mut page = claimed.page;
             page.contents.pop();
@@ -103,32 +78,12 @@ fn v2_document(
 ) -> String {
     let page = &claimed.page;
     let mut xml = Xml::document();
-    xml.open_in("ListBucketResult", NAMESPACE)
-        .text("Name", &input.bucket)
-        .text("Prefix", &encoding.of(query.prefix));
-    optional(
-        &mut xml,
-        "StartAfter",
-        input.start_after.as_deref(),
-        encoding,
-    );
-    optional(
-        &mut xml,
-        "ContinuationToken",
-        input.continuation_token.as_deref(),
-        Encoding::Verbatim,
-    );
-    optional(
-        &mut xml,
-        "NextContinuationToken",
-        claimed.next.as_deref(),
-        Encoding::Verbatim,
-    );
-    xml.number(
-        "KeyCount",
-        (page.contents.len() + page.common_prefixes.len()) as u64,
-    )
-    .number("MaxKeys", query.max_keys as u64);
+    xml.open_in("ListBucketResult", NAMESPACE).text("Name", &input.bucket).text("Prefix", &encoding.of(query.prefix));
+    optional(&mut xml, "StartAfter", input.start_after.as_deref(), encoding);
+    optional(&mut xml, "ContinuationToken", input.continuation_token.as_deref(), Encoding::Verbatim);
+    optional(&mut xml, "NextContinuationToken", claimed.next.as_deref(), Encoding::Verbatim);
+    xml.number("KeyCount", (page.contents.len() + page.common_prefixes.len()) as u64)
+        .number("MaxKeys", query.max_keys as u64);
     optional(&mut xml, "Delimiter", query.delimiter, encoding);
     encoding.announce(&mut xml);
     xml.flag("IsTruncated", claimed.is_truncated);
@@ -138,11 +93,7 @@ fn v2_document(
     xml.close("ListBucketResult").finish()
 }
 
-pub(super) fn v1(
-    world: &World,
-    input: &ListObjectsInput,
-    faults: &[Fault],
-) -> Result<String, Failure> {
+pub(super) fn v1(world: &World, input: &ListObjectsInput, faults: &[Fault]) -> Result<String, Failure> {
     let encoding = Encoding::named(input.encoding_type.as_ref().map(|kind| kind.as_str()))?;
     let marker = non_empty(input.marker.as_deref());
     let max_keys = max_keys(input.max_keys)?;
@@ -174,9 +125,7 @@ pub(super) fn v1(
 /// The buckets of the caller's own account.
 pub(super) fn buckets(world: &World, caller: &Caller) -> ListBucketsOutput {
     let all = world.inner().buckets.read();
-    let own = all
-        .values()
-        .filter(|bucket| bucket.owner == caller.account());
+    let own = all.values().filter(|bucket| bucket.owner == caller.account());
     let shown = own.map(|bucket| Bucket {
         bucket_region: Some(bucket.region.clone()),
         creation_date: Some(Timestamp::from(crate::clock::system_time(bucket.created))),
@@ -184,45 +133,31 @@ pub(super) fn buckets(world: &World, caller: &Caller) -> ListBucketsOutput {
     });
     ListBucketsOutput {
         buckets: Some(shown.collect()),
-        owner: Some(Owner {
-            id: Some(canonical_user(caller.account())),
-            ..Owner::default()
-        }),
+        owner: Some(Owner { id: Some(canonical_user(caller.account())), ..Owner::default() }),
         ..ListBucketsOutput::default()
     }
 }
 
 pub(super) fn head_bucket(world: &World, bucket: &str) -> Result<HeadBucketOutput, Failure> {
-    Ok(HeadBucketOutput {
-        bucket_region: Some(region_of(world, bucket)?),
-        ..HeadBucketOutput::default()
-    })
+    Ok(HeadBucketOutput { bucket_region: Some(region_of(world, bucket)?), ..HeadBucketOutput::default() })
 }
 
 /// The first region has no location constraint.
 pub(super) fn location(world: &World, bucket: &str) -> Result<String, Failure> {
     let region = region_of(world, bucket)?;
     let constraint = if region == "us-east-1" { "" } else { &region };
-    Ok(Xml::document()
-        .open_in("LocationConstraint", NAMESPACE)
-        .raw(constraint)
-        .close("LocationConstraint")
-        .finish())
+    Ok(Xml::document().open_in("LocationConstraint", NAMESPACE).raw(constraint).close("LocationConstraint").finish())
 }
 
 fn region_of(world: &World, bucket: &str) -> Result<String, Failure> {
     let buckets = world.inner().buckets.read();
-    let found = buckets
-        .get(bucket)
-        .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+    let found = buckets.get(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
     Ok(found.region.clone())
 }
 
 fn owner_of(world: &World, bucket: &str) -> String {
     let buckets = world.inner().buckets.read();
-    let owner = buckets
-        .get(bucket)
-        .map(|bucket| canonical_user(&bucket.owner));
+    let owner = buckets.get(bucket).map(|bucket| canonical_user(&bucket.owner));
     owner.unwrap_or_default()
 }
 
@@ -234,9 +169,7 @@ fn canonical_user(account: &str) -> String {
 
 fn page(world: &World, bucket: &str, query: &PageQuery<'_>) -> Result<Page, Failure> {
     let buckets = world.inner().buckets.read();
-    let found = buckets
-        .get(bucket)
-        .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+    let found = buckets.get(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
     Ok(found.store.page(query))
 }
 
@@ -254,9 +187,7 @@ fn items(xml: &mut Xml, page: &Page, encoding: Encoding, owner: Option<&str>) {
         contents(xml, key, entry, encoding, owner);
     }
     for prefix in &page.common_prefixes {
-        xml.open("CommonPrefixes")
-            .text("Prefix", &encoding.of(prefix))
-            .close("CommonPrefixes");
+        xml.open("CommonPrefixes").text("Prefix", &encoding.of(prefix)).close("CommonPrefixes");
     }
 }
 
@@ -267,15 +198,13 @@ fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: 
         .text("LastModified", &iso_millis(object.modified))
         .text("ETag", &format!("\"{}\"", object.etag));
     if let Some(kind) = object.checksum {
-        xml.text("ChecksumAlgorithm", kind.name())
-            .text("ChecksumType", "FULL_OBJECT");
+        xml.text("ChecksumAlgorithm", kind.name()).text("ChecksumType", "FULL_OBJECT");
     }
     xml.number("Size", object.size);
     if let Some(owner) = owner {
         xml.open("Owner").text("ID", owner).close("Owner");
     }
-    xml.text("StorageClass", object.storage_class)
-        .close("Contents");
+    xml.text("StorageClass", object.storage_class).close("Contents");
 }
 
 fn optional(xml: &mut Xml, name: &str, value: Option<&str>, encoding: Encoding) {
@@ -309,9 +238,7 @@ impl Encoding {
 
     /// Form style: a space is `+` and a plus is `%2B`, but slashes stay as they are.
     fn of(self, text: &str) -> Cow<'_, str> {
-        let plain = |byte: u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'*')
-        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'*');
         if self == Encoding::Verbatim || text.bytes().all(plain) {
             return Cow::Borrowed(text);
         }
@@ -349,8 +276,7 @@ fn seal_token(world: &World, last: &Last) -> String {
 fn open_token(world: &World, token: &str) -> Result<Last, Failure> {
     let incorrect = || {
         let message = "The continuation token provided is incorrect";
-        Failure::bad_request("InvalidArgument", message)
-            .detail("ArgumentName", "continuation-token")
+        Failure::bad_request("InvalidArgument", message).detail("ArgumentName", "continuation-token")
     };
     let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| incorrect())?;
     let plain = String::from_utf8(masked(world, sealed)).map_err(|_| incorrect())?;
@@ -407,18 +333,12 @@ mod tests {
 
     #[test]
     fn url_encoding_is_form_style_with_bare_slashes() {
-        assert_eq!(
-            Encoding::Url.of("a b+c/d\u{1}\u{ffff}"),
-            "a+b%2Bc/d%01%EF%BF%BF"
-        );
+        assert_eq!(Encoding::Url.of("a b+c/d\u{1}\u{ffff}"), "a+b%2Bc/d%01%EF%BF%BF");
     }
 
     #[test]
     fn tokens_open_only_where_they_were_sealed() {
-        let (here, elsewhere) = (
-            World::new(FakeClock::system()),
-            World::new(FakeClock::system()),
-        );
+        let (here, elsewhere) = (World::new(FakeClock::system()), World::new(FakeClock::system()));
         let last = Last::Prefix("AWSLogs/\u{1}/".into());
         let token = seal_token(&here, &last);
         assert!(!token.contains("AWSLogs"));

@@ -7,13 +7,11 @@ use http::StatusCode;
 use s3s::S3Request;
 use s3s::dto::{
     AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, UploadPartInput,
-    UploadPartOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, UploadPartInput, UploadPartOutput,
 };
 
 use super::write::{
-    PutConditions, check_checksums, check_md5, given_checksums, receive, requested_encryption,
-    store, stored_encoding,
+    PutConditions, check_checksums, check_md5, given_checksums, receive, requested_encryption, store, stored_encoding,
 };
 use crate::failure::Failure;
 use crate::object::{Body, ChecksumKind, ObjectSpec, STANDARD, Sse, md5_hex};
@@ -37,27 +35,17 @@ fn no_such_upload() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "NoSuchUpload", message)
 }
 
-pub(super) fn create(
-    world: &World,
-    input: CreateMultipartUploadInput,
-) -> CreateMultipartUploadOutput {
+pub(super) fn create(world: &World, input: CreateMultipartUploadInput) -> CreateMultipartUploadOutput {
     let spec = ObjectSpec {
         metadata: input.metadata.unwrap_or_default().into_iter().collect(),
         content_type: input.content_type,
         content_encoding: stored_encoding(input.content_encoding.as_deref()),
-        storage_class: input
-            .storage_class
-            .map_or(STANDARD.to_owned(), |class| class.as_str().to_owned()),
+        storage_class: input.storage_class.map_or(STANDARD.to_owned(), |class| class.as_str().to_owned()),
         sse: requested_encryption(input.server_side_encryption.as_ref(), input.ssekms_key_id),
         ..ObjectSpec::default()
     };
     let id = hex::encode(fastrand::u128(..).to_be_bytes());
-    let upload = Upload {
-        bucket: input.bucket.clone(),
-        key: input.key.clone(),
-        spec,
-        parts: BTreeMap::new(),
-    };
+    let upload = Upload { bucket: input.bucket.clone(), key: input.key.clone(), spec, parts: BTreeMap::new() };
     world.inner().uploads.0.write().insert(id.clone(), upload);
     CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -82,9 +70,7 @@ pub(super) async fn upload_part(
     };
     let etag = md5_hex(&body);
     let mut uploads = world.inner().uploads.0.write();
-    let upload = uploads
-        .get_mut(&input.upload_id)
-        .ok_or_else(no_such_upload)?;
+    let upload = uploads.get_mut(&input.upload_id).ok_or_else(no_such_upload)?;
     upload.parts.insert(input.part_number, body);
     Ok(UploadPartOutput {
         checksum_crc32: sum(ChecksumKind::Crc32),
@@ -101,10 +87,7 @@ pub(super) fn complete(
     world: &World,
     input: &CompleteMultipartUploadInput,
 ) -> Result<CompleteMultipartUploadOutput, Failure> {
-    let named = input
-        .multipart_upload
-        .as_ref()
-        .and_then(|upload| upload.parts.as_deref());
+    let named = input.multipart_upload.as_ref().and_then(|upload| upload.parts.as_deref());
     let (body, etag, mut spec) = {
         let uploads = world.inner().uploads.0.read();
         let upload = uploads.get(&input.upload_id).ok_or_else(no_such_upload)?;
@@ -116,10 +99,7 @@ pub(super) fn complete(
     };
     spec.body = Body::Bytes(body);
     spec.etag = (spec.sse == Sse::None).then_some(etag);
-    let conditions = PutConditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.is_some(),
-    };
+    let conditions = PutConditions { if_match: input.if_match.as_ref(), if_none_match: input.if_none_match.is_some() };
     let stored = store(world, &input.bucket, &input.key, spec, &conditions)?;
     world.inner().uploads.0.write().remove(&input.upload_id);
     Ok(CompleteMultipartUploadOutput {
@@ -132,10 +112,7 @@ pub(super) fn complete(
 }
 
 /// The named parts in order, and the MD5 of their MD5s with their number.
-fn assembled(
-    upload: &Upload,
-    named: &[s3s::dto::CompletedPart],
-) -> Result<(Bytes, String), Failure> {
+fn assembled(upload: &Upload, named: &[s3s::dto::CompletedPart]) -> Result<(Bytes, String), Failure> {
     let invalid = || {
         let message = "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.";
         Failure::bad_request("InvalidPart", message)
@@ -150,28 +127,19 @@ fn assembled(
         last = number;
         let bytes = upload.parts.get(&number).ok_or_else(invalid)?;
         let etag = md5_hex(bytes);
-        if part
-            .e_tag
-            .as_ref()
-            .is_some_and(|given| given.value() != etag)
-        {
+        if part.e_tag.as_ref().is_some_and(|given| given.value() != etag) {
             return Err(invalid());
         }
         sums.extend(hex::decode(&etag).unwrap_or_default());
         body.extend_from_slice(bytes);
     }
     if named.is_empty() {
-        return Err(Failure::bad_request(
-            "MalformedXML",
-            "The XML you provided was not well-formed.",
-        ));
+        return Err(Failure::bad_request("MalformedXML", "The XML you provided was not well-formed."));
     }
     Ok((body.freeze(), format!("{}-{}", md5_hex(&sums), named.len())))
 }
 
 pub(super) fn abort(world: &World, upload_id: &str) -> Result<AbortMultipartUploadOutput, Failure> {
     let removed = world.inner().uploads.0.write().remove(upload_id);
-    removed
-        .map(|_| AbortMultipartUploadOutput::default())
-        .ok_or_else(no_such_upload)
+    removed.map(|_| AbortMultipartUploadOutput::default()).ok_or_else(no_such_upload)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use s3s::Body;
 use s3s::dto::{
-    ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput, Range, ServerSideEncryption, StorageClass, StreamingBlob, Timestamp,
+    ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, Range,
+    ServerSideEncryption, StorageClass, StreamingBlob, Timestamp,
 };
 
 use super::access::may;
@@ -24,11 +24,7 @@ struct Conditions<'a> {
     if_unmodified_since: Option<&'a Timestamp>,
 }
 
-pub(super) fn get(
-    world: &World,
-    caller: &Caller,
-    input: &GetObjectInput,
-) -> Result<GetObjectOutput, Failure> {
+pub(super) fn get(world: &World, caller: &Caller, input: &GetObjectInput) -> Result<GetObjectOutput, Failure> {
     let version = input.version_id.as_deref();
     let object = readable(world, caller, &input.bucket, &input.key, version)?;
     if object.is_archived() {
@@ -42,15 +38,8 @@ pub(super) fn get(
     }
     .check(&object)?;
     let whole = object.body.bytes();
-    let range = input
-        .range
-        .as_ref()
-        .map(|range| within(range, object.size()))
-        .transpose()?;
-    let wants_checksum = input
-        .checksum_mode
-        .as_ref()
-        .is_some_and(|mode| mode.as_str() == "ENABLED");
+    let range = input.range.as_ref().map(|range| within(range, object.size())).transpose()?;
+    let wants_checksum = input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == "ENABLED");
     let sum = |kind| checksum(&object, kind, wants_checksum && range.is_none());
     let described = Described::of(&object);
     let body = match &range {
@@ -64,12 +53,9 @@ pub(super) fn get(
         checksum_crc64nvme: sum(ChecksumKind::Crc64Nvme),
         checksum_sha1: sum(ChecksumKind::Sha1),
         checksum_sha256: sum(ChecksumKind::Sha256),
-        checksum_type: (wants_checksum && range.is_none())
-            .then(|| described.checksum_type.clone())
-            .flatten(),
+        checksum_type: (wants_checksum && range.is_none()).then(|| described.checksum_type.clone()).flatten(),
         content_length: i64::try_from(body.len()).ok(),
-        content_range: range
-            .map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, object.size())),
+        content_range: range.map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, object.size())),
         body: Some(StreamingBlob::from(Body::from(body))),
         content_encoding: object.content_encoding.clone(),
         content_type: described.content_type,
@@ -83,11 +69,7 @@ pub(super) fn get(
     })
 }
 
-pub(super) fn head(
-    world: &World,
-    caller: &Caller,
-    input: &HeadObjectInput,
-) -> Result<HeadObjectOutput, Failure> {
+pub(super) fn head(world: &World, caller: &Caller, input: &HeadObjectInput) -> Result<HeadObjectOutput, Failure> {
     let version = input.version_id.as_deref();
     let object = readable(world, caller, &input.bucket, &input.key, version)?;
     Conditions {
@@ -97,10 +79,7 @@ pub(super) fn head(
         if_unmodified_since: input.if_unmodified_since.as_ref(),
     }
     .check(&object)?;
-    let wants_checksum = input
-        .checksum_mode
-        .as_ref()
-        .is_some_and(|mode| mode.as_str() == "ENABLED");
+    let wants_checksum = input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == "ENABLED");
     let sum = |kind| checksum(&object, kind, wants_checksum);
     let described = Described::of(&object);
     Ok(HeadObjectOutput {
@@ -110,9 +89,7 @@ pub(super) fn head(
         checksum_crc64nvme: sum(ChecksumKind::Crc64Nvme),
         checksum_sha1: sum(ChecksumKind::Sha1),
         checksum_sha256: sum(ChecksumKind::Sha256),
-        checksum_type: wants_checksum
-            .then(|| described.checksum_type.clone())
-            .flatten(),
+        checksum_type: wants_checksum.then(|| described.checksum_type.clone()).flatten(),
         content_length: i64::try_from(object.size()).ok(),
         content_encoding: object.content_encoding.clone(),
         content_type: described.content_type,
@@ -138,25 +115,17 @@ pub(super) fn readable(
     let context = caller.context(world.clock().now());
     let found = world.object(bucket, key);
     let Some(object) = found else {
-        return Err(
-            match may(world, caller, "s3:ListBucket", bucket, None, context) {
-                true => Failure::no_such_key(key),
-                false => Failure::access_denied(),
-            },
-        );
+        return Err(match may(world, caller, "s3:ListBucket", bucket, None, context) {
+            true => Failure::no_such_key(key),
+            false => Failure::access_denied(),
+        });
     };
     if version.is_some_and(|version| version != "null") {
         let message = "The specified version does not exist.";
-        return Err(Failure::new(
-            StatusCode::NOT_FOUND,
-            "NoSuchVersion",
-            message,
-        ));
+        return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchVersion", message));
     }
     match &object.sse {
-        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => {
-            Err(Failure::access_denied())
-        }
+        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => Err(Failure::access_denied()),
         _ => Ok(object),
     }
 }
@@ -168,10 +137,7 @@ fn may_decrypt(world: &World, caller: &Caller, bucket: &str, key: &str, key_arn:
         .context(world.clock().now())
         .with("kms:ViaService", format!("s3.{region}.amazonaws.com"))
         .with("kms:CallerAccount", caller.account())
-        .with(
-            "kms:EncryptionContext:aws:s3:arn",
-            format!("arn:aws:s3:::{bucket}/{key}"),
-        );
+        .with("kms:EncryptionContext:aws:s3:arn", format!("arn:aws:s3:::{bucket}/{key}"));
     caller.may(&Ask {
         action: "kms:Decrypt",
         resource: key_arn,
@@ -186,9 +152,7 @@ impl Conditions<'_> {
     fn check(&self, object: &StoredObject) -> Result<(), Failure> {
         let is = |condition: &ETagCondition| condition_holds(condition, &object.etag);
         let modified = stamp(object);
-        let unmodified = self
-            .if_unmodified_since
-            .is_none_or(|since| modified <= *since);
+        let unmodified = self.if_unmodified_since.is_none_or(|since| modified <= *since);
         if self.if_match.is_some_and(|wanted| !is(wanted)) {
             return Err(Failure::precondition("If-Match"));
         }
@@ -203,10 +167,7 @@ impl Conditions<'_> {
             return Ok(());
         }
         let etag = format!("\"{}\"", object.etag);
-        Err(
-            Failure::new(StatusCode::NOT_MODIFIED, "NotModified", "Not Modified")
-                .header("etag", etag),
-        )
+        Err(Failure::new(StatusCode::NOT_MODIFIED, "NotModified", "Not Modified").header("etag", etag))
     }
 }
 
@@ -231,9 +192,7 @@ fn within(range: &Range, size: u64) -> Result<std::ops::Range<usize>, Failure> {
 }
 
 fn checksum(object: &StoredObject, kind: ChecksumKind, wanted: bool) -> Option<String> {
-    (wanted && object.checksum == Some(kind))
-        .then(|| object.checksum_value())
-        .flatten()
+    (wanted && object.checksum == Some(kind)).then(|| object.checksum_value()).flatten()
 }
 
 /// What every answer about an object says of it.
@@ -252,10 +211,7 @@ impl Described {
     fn of(object: &StoredObject) -> Described {
         let (encryption, key_arn) = encryption(&object.sse);
         let metadata = object.metadata.clone().into_iter().collect();
-        let content_type = object
-            .content_type
-            .as_deref()
-            .unwrap_or("binary/octet-stream");
+        let content_type = object.content_type.as_deref().unwrap_or("binary/octet-stream");
         let checksum_type = ChecksumType::from_static(ChecksumType::FULL_OBJECT);
         Described {
             etag: ETag::Strong(object.etag.clone()),
@@ -264,8 +220,7 @@ impl Described {
             content_type: Some(content_type.to_owned()),
             encryption,
             key_arn,
-            storage_class: (object.storage_class != STANDARD)
-                .then(|| StorageClass::from(object.storage_class.clone())),
+            storage_class: (object.storage_class != STANDARD).then(|| StorageClass::from(object.storage_class.clone())),
             checksum_type: object.checksum.map(|_| checksum_type),
         }
     }
@@ -273,10 +228,7 @@ impl Described {
 
 pub(super) fn encryption(sse: &Sse) -> (ServerSideEncryption, Option<String>) {
     match sse {
-        Sse::None => (
-            ServerSideEncryption::from_static(ServerSideEncryption::AES256),
-            None,
-        ),
+        Sse::None => (ServerSideEncryption::from_static(ServerSideEncryption::AES256), None),
         Sse::Kms { key_arn } => {
             let kms = ServerSideEncryption::from_static(ServerSideEncryption::AWS_KMS);
             (kms, Some(key_arn.clone()))

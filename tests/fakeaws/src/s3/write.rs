@@ -10,9 +10,8 @@ use futures_util::StreamExt;
 use http::header::HeaderMap;
 use s3s::S3Request;
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectsInput,
-    DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, Error, PutObjectInput,
-    PutObjectOutput, ServerSideEncryption, StreamingBlob,
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectsInput, DeleteObjectsOutput,
+    DeletedObject, ETag, ETagCondition, Error, PutObjectInput, PutObjectOutput, ServerSideEncryption, StreamingBlob,
 };
 
 use super::access::may;
@@ -22,10 +21,7 @@ use crate::failure::Failure;
 use crate::object::{Body, ChecksumKind, Entry, ObjectSpec, STANDARD, Sse, StoredObject, md5_hex};
 use crate::world::World;
 
-pub(super) async fn put(
-    world: &World,
-    request: S3Request<PutObjectInput>,
-) -> Result<PutObjectOutput, Failure> {
+pub(super) async fn put(world: &World, request: S3Request<PutObjectInput>) -> Result<PutObjectOutput, Failure> {
     let input = request.input;
     let (body, trailers) = receive(input.body, request.trailing_headers.as_ref()).await?;
     check_md5(input.content_md5.as_deref(), &body)?;
@@ -36,17 +32,12 @@ pub(super) async fn put(
         metadata: input.metadata.unwrap_or_default().into_iter().collect(),
         content_type: input.content_type,
         content_encoding: stored_encoding(input.content_encoding.as_deref()),
-        storage_class: input
-            .storage_class
-            .map_or(STANDARD.to_owned(), |class| class.as_str().to_owned()),
+        storage_class: input.storage_class.map_or(STANDARD.to_owned(), |class| class.as_str().to_owned()),
         sse: requested_encryption(input.server_side_encryption.as_ref(), input.ssekms_key_id),
         checksum: Some(kind),
         ..ObjectSpec::default()
     };
-    let conditions = PutConditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.is_some(),
-    };
+    let conditions = PutConditions { if_match: input.if_match.as_ref(), if_none_match: input.if_none_match.is_some() };
     let stored = store(world, &input.bucket, &input.key, spec, &conditions)?;
     let sum = |kind| checksum_of(&stored, kind);
     let (server_side_encryption, ssekms_key_id) = encryption(&stored.sse);
@@ -80,16 +71,11 @@ pub(super) fn store(
     conditions: &PutConditions<'_>,
 ) -> Result<StoredObject, Failure> {
     if key.len() > 1_024 {
-        return Err(Failure::bad_request(
-            "KeyTooLongError",
-            "Your key is too long",
-        ));
+        return Err(Failure::bad_request("KeyTooLongError", "Your key is too long"));
     }
     let stored = StoredObject::new(spec, world.clock().now());
     let mut buckets = world.inner().buckets.write();
-    let found = buckets
-        .get_mut(bucket)
-        .ok_or_else(|| Failure::no_such_bucket(bucket))?;
+    let found = buckets.get_mut(bucket).ok_or_else(|| Failure::no_such_bucket(bucket))?;
     let present = found.store.get(key).map(Entry::object);
     if conditions.if_none_match && present.is_some() {
         return Err(Failure::precondition("If-None-Match"));
@@ -113,14 +99,11 @@ pub(super) async fn receive(
     let mut received = BytesMut::new();
     if let Some(mut body) = body {
         while let Some(chunk) = body.next().await {
-            let chunk =
-                chunk.map_err(|why| Failure::bad_request("IncompleteBody", why.to_string()))?;
+            let chunk = chunk.map_err(|why| Failure::bad_request("IncompleteBody", why.to_string()))?;
             received.extend_from_slice(&chunk);
         }
     }
-    let trailers = trailers
-        .and_then(s3s::TrailingHeaders::take)
-        .unwrap_or_default();
+    let trailers = trailers.and_then(s3s::TrailingHeaders::take).unwrap_or_default();
     Ok((received.freeze(), trailers))
 }
 
@@ -130,14 +113,10 @@ pub(super) fn check_md5(given: Option<&str>, body: &[u8]) -> Result<(), Failure>
     };
     match BASE64.decode(given) {
         Ok(given) if given.len() == 16 && hex::encode(&given) == md5_hex(body) => Ok(()),
-        Ok(given) if given.len() == 16 => Err(Failure::bad_request(
-            "BadDigest",
-            "The Content-MD5 you specified did not match what we received.",
-        )),
-        _ => Err(Failure::bad_request(
-            "InvalidDigest",
-            "The Content-MD5 you specified was invalid.",
-        )),
+        Ok(given) if given.len() == 16 => {
+            Err(Failure::bad_request("BadDigest", "The Content-MD5 you specified did not match what we received."))
+        }
+        _ => Err(Failure::bad_request("InvalidDigest", "The Content-MD5 you specified was invalid.")),
     }
 }
 
@@ -150,10 +129,7 @@ const CHECKSUMS: [(&str, ChecksumKind); 5] = [
 ];
 
 /// The checksums that came with a body, before or behind it.
-pub(super) fn given_checksums(
-    headers: &HeaderMap,
-    trailers: &HeaderMap,
-) -> Vec<(ChecksumKind, String)> {
+pub(super) fn given_checksums(headers: &HeaderMap, trailers: &HeaderMap) -> Vec<(ChecksumKind, String)> {
     let find = |(name, kind): (&str, ChecksumKind)| {
         let value = headers.get(name).or_else(|| trailers.get(name))?;
         Some((kind, value.to_str().ok()?.to_owned()))
@@ -162,27 +138,19 @@ pub(super) fn given_checksums(
 }
 
 /// Which checksum is to be kept: the one given, if it is right, else S3's own choice.
-pub(super) fn check_checksums(
-    given: &[(ChecksumKind, String)],
-    body: &[u8],
-) -> Result<ChecksumKind, Failure> {
+pub(super) fn check_checksums(given: &[(ChecksumKind, String)], body: &[u8]) -> Result<ChecksumKind, Failure> {
     for (kind, value) in given {
         if kind.of(body) != *value {
             let name = kind.name();
-            let message =
-                format!("The {name} you specified did not match the calculated checksum.");
+            let message = format!("The {name} you specified did not match the calculated checksum.");
             return Err(Failure::bad_request("BadDigest", message));
         }
     }
-    Ok(given
-        .first()
-        .map_or(ChecksumKind::Crc64Nvme, |(kind, _)| *kind))
+    Ok(given.first().map_or(ChecksumKind::Crc64Nvme, |(kind, _)| *kind))
 }
 
 fn checksum_of(stored: &StoredObject, kind: ChecksumKind) -> Option<String> {
-    (stored.checksum == Some(kind))
-        .then(|| stored.checksum_value())
-        .flatten()
+    (stored.checksum == Some(kind)).then(|| stored.checksum_value()).flatten()
 }
 
 /// `aws-chunked` describes the transfer and is not stored.
@@ -195,10 +163,7 @@ pub(super) fn stored_encoding(given: Option<&str>) -> Option<String> {
     (!kept.is_empty()).then(|| kept.join(","))
 }
 
-pub(super) fn requested_encryption(
-    kind: Option<&ServerSideEncryption>,
-    key: Option<String>,
-) -> Sse {
+pub(super) fn requested_encryption(kind: Option<&ServerSideEncryption>, key: Option<String>) -> Sse {
     match (kind.map(ServerSideEncryption::as_str), key) {
         (Some("aws:kms" | "aws:kms:dsse"), Some(key_arn)) => Sse::Kms { key_arn },
         _ => Sse::None,
@@ -212,41 +177,20 @@ pub(super) fn copy(
 ) -> Result<CopyObjectOutput, Failure> {
     let input = &request.input;
     let source = copy_source(world, caller, input)?;
-    let conditions = PutConditions {
-        if_match: None,
-        if_none_match: request.headers.contains_key("if-none-match"),
-    };
-    let stored = store(
-        world,
-        &input.bucket,
-        &input.key,
-        copied(&source, input),
-        &conditions,
-    )?;
+    let conditions = PutConditions { if_match: None, if_none_match: request.headers.contains_key("if-none-match") };
+    let stored = store(world, &input.bucket, &input.key, copied(&source, input), &conditions)?;
     let result = CopyObjectResult {
         e_tag: Some(ETag::Strong(stored.etag.clone())),
         last_modified: Some(stamp(&stored)),
         checksum_crc64nvme: checksum_of(&stored, ChecksumKind::Crc64Nvme),
         ..CopyObjectResult::default()
     };
-    Ok(CopyObjectOutput {
-        copy_object_result: Some(result),
-        ..CopyObjectOutput::default()
-    })
+    Ok(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() })
 }
 
 /// What is to be copied; the same credentials must be allowed to read it.
-fn copy_source(
-    world: &World,
-    caller: &Caller,
-    input: &CopyObjectInput,
-) -> Result<Arc<StoredObject>, Failure> {
-    let CopySource::Bucket {
-        bucket,
-        key,
-        version_id,
-    } = &input.copy_source
-    else {
+fn copy_source(world: &World, caller: &Caller, input: &CopyObjectInput) -> Result<Arc<StoredObject>, Failure> {
+    let CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
         let message = "Copying from an access point is not supported here.";
         return Err(Failure::bad_request("InvalidRequest", message));
     };
@@ -269,32 +213,16 @@ fn copy_source(
 
 /// Metadata goes with the bytes unless it is replaced; storage class and encryption never do.
 fn copied(source: &StoredObject, input: &CopyObjectInput) -> ObjectSpec {
-    let directive = input
-        .metadata_directive
-        .as_ref()
-        .map(|directive| directive.as_str());
-    let sse = requested_encryption(
-        input.server_side_encryption.as_ref(),
-        input.ssekms_key_id.clone(),
-    );
+    let directive = input.metadata_directive.as_ref().map(|directive| directive.as_str());
+    let sse = requested_encryption(input.server_side_encryption.as_ref(), input.ssekms_key_id.clone());
     let storage_class = input.storage_class.as_ref();
-    let storage_class =
-        storage_class.map_or(STANDARD.to_owned(), |class| class.as_str().to_owned());
-    let (metadata, content_type, content_encoding): (BTreeMap<_, _>, _, _) =
-        if directive == Some("REPLACE") {
-            let metadata = input.metadata.clone().unwrap_or_default();
-            (
-                metadata.into_iter().collect(),
-                input.content_type.clone(),
-                input.content_encoding.clone(),
-            )
-        } else {
-            (
-                source.metadata.clone(),
-                source.content_type.clone(),
-                source.content_encoding.clone(),
-            )
-        };
+    let storage_class = storage_class.map_or(STANDARD.to_owned(), |class| class.as_str().to_owned());
+    let (metadata, content_type, content_encoding): (BTreeMap<_, _>, _, _) = if directive == Some("REPLACE") {
+        let metadata = input.metadata.clone().unwrap_or_default();
+        (metadata.into_iter().collect(), input.content_type.clone(), input.content_encoding.clone())
+    } else {
+        (source.metadata.clone(), source.content_type.clone(), source.content_encoding.clone())
+    };
     ObjectSpec {
         body: source.body.clone(),
         metadata,
@@ -308,27 +236,13 @@ fn copied(source: &StoredObject, input: &CopyObjectInput) -> ObjectSpec {
 }
 
 /// Answers 200 whatever happens; each refusal is an entry of its own.
-pub(super) fn delete_many(
-    world: &World,
-    caller: &Caller,
-    input: &DeleteObjectsInput,
-) -> DeleteObjectsOutput {
+pub(super) fn delete_many(world: &World, caller: &Caller, input: &DeleteObjectsInput) -> DeleteObjectsOutput {
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in &input.delete.objects {
         let context = caller.context(world.clock().now());
-        if may(
-            world,
-            caller,
-            "s3:DeleteObject",
-            &input.bucket,
-            Some(&object.key),
-            context,
-        ) {
+        if may(world, caller, "s3:DeleteObject", &input.bucket, Some(&object.key), context) {
             world.delete_object(&input.bucket, &object.key);
-            deleted.push(DeletedObject {
-                key: Some(object.key.clone()),
-                ..DeletedObject::default()
-            });
+            deleted.push(DeletedObject { key: Some(object.key.clone()), ..DeletedObject::default() });
         } else {
             errors.push(Error {
                 code: Some("AccessDenied".to_owned()),

@@ -1,11 +1,7 @@
 //! A client that is no SDK: it signs requests itself and reads answers as they are.
 //!
 //! The signer shares no code with the server, so that a mistake in one is not excused by the other.
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test binary uses a part of it"
-)]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,11 +38,7 @@ pub struct Signer {
 
 impl From<&AccessKey> for Signer {
     fn from(key: &AccessKey) -> Signer {
-        Signer {
-            key: key.clone(),
-            token: None,
-            region: "us-east-1".into(),
-        }
+        Signer { key: key.clone(), token: None, region: "us-east-1".into() }
     }
 }
 
@@ -72,10 +64,7 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -96,9 +85,7 @@ impl Answer {
 fn elements(text: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let after = text.split(&open).skip(1);
-    after
-        .filter_map(|rest| rest.split_once(&close).map(|(inner, _)| inner.to_owned()))
-        .collect()
+    after.filter_map(|rest| rest.split_once(&close).map(|(inner, _)| inner.to_owned())).collect()
 }
 
 /// A request; [`send`](Call::send) signs it and takes it there.
@@ -116,12 +103,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub fn new(
-        aws: &'a FakeAws,
-        signer: impl Into<Signer>,
-        method: &'a str,
-        path: &str,
-    ) -> Call<'a> {
+    pub fn new(aws: &'a FakeAws, signer: impl Into<Signer>, method: &'a str, path: &str) -> Call<'a> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let query = pairs.map(|pair| {
@@ -145,23 +127,13 @@ impl<'a> Call<'a> {
         let mut call = Call::new(aws, signer, "POST", "/");
         call.service = "sts";
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Version", "2011-06-15")
-            .extend_pairs(fields);
+        form.append_pair("Version", "2011-06-15").extend_pairs(fields);
         call.body = form.finish().into_bytes();
         call.header("content-type", "application/x-www-form-urlencoded")
     }
 
-    pub fn assume(
-        aws: &'a FakeAws,
-        signer: impl Into<Signer>,
-        role: &str,
-        more: &[(&str, &str)],
-    ) -> Call<'a> {
-        let mut fields = vec![
-            ("Action", "AssumeRole"),
-            ("RoleArn", role),
-            ("RoleSessionName", "session"),
-        ];
+    pub fn assume(aws: &'a FakeAws, signer: impl Into<Signer>, role: &str, more: &[(&str, &str)]) -> Call<'a> {
+        let mut fields = vec![("Action", "AssumeRole"), ("RoleArn", role), ("RoleSessionName", "session")];
         fields.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
         fields.extend_from_slice(more);
         Call::sts(aws, signer, &fields)
@@ -172,10 +144,7 @@ impl<'a> Call<'a> {
         call.service = "cloudtrail";
         call.body = body.into();
         call.header("content-type", "application/x-amz-json-1.1")
-            .header(
-                "x-amz-target",
-                "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys",
-            )
+            .header("x-amz-target", "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys")
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -219,20 +188,15 @@ impl<'a> Call<'a> {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         let length = self.body.len();
-        request.push_str(&format!(
-            "content-length: {length}\r\nconnection: {connection}\r\n\r\n"
-        ));
+        request.push_str(&format!("content-length: {length}\r\nconnection: {connection}\r\n\r\n"));
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(&self.body);
         bytes
     }
 
     fn query_string(&self) -> String {
-        let mut pairs: Vec<String> = self
-            .query
-            .iter()
-            .map(|(key, value)| format!("{}={}", escape(key), escape(value)))
-            .collect();
+        let mut pairs: Vec<String> =
+            self.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
         pairs.sort();
         pairs.join("&")
     }
@@ -243,27 +207,17 @@ impl<'a> Call<'a> {
         let payload = hex::encode(digest::digest(&digest::SHA256, &self.body));
         self.headers.push(("x-amz-date".into(), stamp.clone()));
         if self.service == "s3" {
-            self.headers
-                .push(("x-amz-content-sha256".into(), payload.clone()));
+            self.headers.push(("x-amz-content-sha256".into(), payload.clone()));
         }
         if let Some(token) = &signer.token {
-            self.headers
-                .push(("x-amz-security-token".into(), token.clone()));
+            self.headers.push(("x-amz-security-token".into(), token.clone()));
         }
         let mut headers = self.headers.clone();
         headers.sort();
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
         let names = names.join(";");
-        let lines: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}:{}\n", value.trim()))
-            .collect();
-        let canonical = format!(
-            "{}\n{}\n{}\n{lines}\n{names}\n{payload}",
-            self.method,
-            self.path,
-            self.query_string()
-        );
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let canonical = format!("{}\n{}\n{}\n{lines}\n{names}\n{payload}", self.method, self.path, self.query_string());
         let scope = format!("{day}/{}/{}/aws4_request", signer.region, self.service);
         let hash = hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
         let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
@@ -281,23 +235,13 @@ impl<'a> Call<'a> {
 }
 
 fn mac(key: &[u8], message: &str) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message.as_bytes())
-        .as_ref()
-        .to_vec()
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message.as_bytes()).as_ref().to_vec()
 }
 
 /// Everything but the unreserved characters becomes `%XX`.
 pub fn escape(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| {
-            if keep(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// A key as part of a path: slashes stay, everything else as in [`escape`].
@@ -309,9 +253,7 @@ pub fn path_of(bucket: &str, key: &str) -> String {
 /// Sends bytes and reads an answer, whatever becomes of it.
 pub fn exchange(address: SocketAddr, request: &[u8], method: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(3)))
-        .expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
     stream.write_all(request).expect("to be heard");
     let (mut received, mut broken) = (Vec::new(), None);
     let mut buffer = [0; 65_536];
@@ -331,32 +273,17 @@ pub fn exchange(address: SocketAddr, request: &[u8], method: &str) -> Answer {
 fn parse(received: &[u8], broken: Option<std::io::ErrorKind>, method: &str) -> Answer {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end else {
-        return Answer {
-            status: 0,
-            headers: Vec::new(),
-            body: Vec::new(),
-            broken,
-        };
+        return Answer { status: 0, headers: Vec::new(), body: Vec::new(), broken };
     };
     let head = String::from_utf8_lossy(&received[..end]).into_owned();
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
-        .unwrap_or(0);
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let mut answer = Answer {
-        status,
-        headers,
-        body: received[end + 4..].to_vec(),
-        broken,
-    };
-    let announced = answer
-        .header("content-length")
-        .and_then(|length| length.parse::<usize>().ok());
+    let mut answer = Answer { status, headers, body: received[end + 4..].to_vec(), broken };
+    let announced = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
     if method != "HEAD" && announced.is_some_and(|announced| announced > answer.body.len()) {
         answer.broken = answer.broken.or(Some(std::io::ErrorKind::UnexpectedEof));
     }
@@ -364,30 +291,19 @@ fn parse(received: &[u8], broken: Option<std::io::ErrorKind>, method: &str) -> A
 }
 
 /// Assumes a role and becomes its session.
-pub fn session(
-    aws: &FakeAws,
-    signer: impl Into<Signer>,
-    role: &str,
-    more: &[(&str, &str)],
-) -> Signer {
+pub fn session(aws: &FakeAws, signer: impl Into<Signer>, role: &str, more: &[(&str, &str)]) -> Signer {
     let signer = signer.into();
     let region = signer.region.clone();
     let answer = Call::assume(aws, signer, role, more).send();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    Signer {
-        region,
-        ..signer_of(&answer)
-    }
+    Signer { region, ..signer_of(&answer) }
 }
 
 /// The credentials in an answer to `AssumeRole`.
 pub fn signer_of(answer: &Answer) -> Signer {
     let get = |name| answer.element(name).unwrap_or_default();
     Signer {
-        key: AccessKey {
-            id: get("AccessKeyId"),
-            secret: get("SecretAccessKey"),
-        },
+        key: AccessKey { id: get("AccessKeyId"), secret: get("SecretAccessKey") },
         token: Some(get("SessionToken")),
         region: "us-east-1".into(),
     }
