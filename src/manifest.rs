@@ -23,6 +23,10 @@ use crate::layout::{Day, Stream};
 use crate::object::ETag;
 use crate::record::Record;
 
+mod claim;
+
+pub use claim::{Claim, Claimed};
+
 /// The first line of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -78,19 +82,27 @@ impl Manifests {
     /// Writes one generation durably; what stood under its name came from a seal that was never recorded.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn write(&self, stream: &Stream, header: &Header, records: &[Record]) -> io::Result<Written> {
+    /// What the file system says; any error when the claim was given up.
+    pub fn write(
+        &self,
+        stream: &Stream,
+        header: &Header,
+        records: &[Record],
+        claimed: &Claimed,
+    ) -> io::Result<Written> {
         let bytes = encode(header, records)?;
         let name = file_name(stream, Day(header.day), header.generation);
         let path = self.dir.join(&name);
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         create_dirs_durably(parent)?;
         let staged = path.with_extension("new");
-        let mut file = File::create(&staged)?;
+        let mut file = claimed.act(|| create_anew(&staged))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        std::fs::rename(&staged, &path)?;
-        File::open(parent)?.sync_all()?;
+        claimed.act(|| {
+            std::fs::rename(&staged, &path)?;
+            File::open(parent)?.sync_all()
+        })?;
         let hash = sha256(&bytes);
         Ok(Written { name, bytes, hash })
     }
@@ -133,6 +145,14 @@ fn check_hash(path: &Path, expected: &[u8; 32]) -> io::Result<()> {
         }
     }
     if context.finish().as_ref() == expected { Ok(()) } else { Err(damaged(path, "its hash is not the recorded one")) }
+}
+
+/// A file of its own, even while somebody still writes to one that had this name.
+fn create_anew(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
 }
 
 fn create_dirs_durably(dir: &Path) -> io::Result<()> {
@@ -354,19 +374,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let manifests = Manifests::under(dir.path());
         let odd = "2023/07/10/b\t\n%\u{ffff}é";
-        manifests.write(&stream(), &header(1), &[record("2023/07/10/a", 1), record("2023/07/10/c", 2)]).unwrap();
+        let claim = Claim::default();
+        let first = [record("2023/07/10/a", 1), record("2023/07/10/c", 2)];
+        manifests.write(&stream(), &header(1), &first, &claim.claimed()).unwrap();
         let second = [record("2023/07/10/a", 3), record(odd, 4)];
-        let last = manifests.write(&stream(), &header(2), &second).unwrap();
+        let last = manifests.write(&stream(), &header(2), &second, &claim.claimed()).unwrap();
         let generations = Generations { first: 1, last: 2, hash: last.hash };
         let all: Vec<_> = manifests.read(&stream(), Day(20230710), generations).unwrap().map(Result::unwrap).collect();
         assert_eq!(all, [record("2023/07/10/a", 3), record(odd, 4), record("2023/07/10/c", 2)]);
     }
 
     #[test]
+    fn a_write_that_was_given_up_leaves_a_later_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifests = Manifests::under(dir.path());
+        let (late, claim) = (Claim::default().claimed(), Claim::default());
+        let written = manifests.write(&stream(), &header(1), &[record("2023/07/10/a", 1)], &claim.claimed()).unwrap();
+        manifests.write(&stream(), &header(1), &[record("2023/07/10/b", 1)], &late).err().unwrap();
+        let generations = Generations { first: 1, last: 1, hash: written.hash };
+        assert_eq!(manifests.read(&stream(), Day(20230710), generations).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_damaged_manifest_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let manifests = Manifests::under(dir.path());
-        let written = manifests.write(&stream(), &header(1), &[record("2023/07/10/a", 1)]).unwrap();
+        let claim = Claim::default();
+        let written = manifests.write(&stream(), &header(1), &[record("2023/07/10/a", 1)], &claim.claimed()).unwrap();
         let generations = Generations { first: 1, last: 1, hash: written.hash };
         let mut bytes = written.bytes;
         bytes[12] ^= 1;

@@ -16,19 +16,21 @@ use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
 use crate::manifest::Manifests;
 use crate::service_clock::ServiceClock;
 use crate::source::Source;
-use crate::window::{self, AHEAD_SECONDS, Scope};
+use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
 mod compare;
 mod meter;
 mod outcome;
 mod retries;
 mod seal;
+mod story;
 mod sweep;
 mod transfer;
 mod walk;
 
 pub use meter::{Meter, Snapshot};
 use outcome::Streak;
+use walk::Manner;
 
 /// What a mirror works by.
 #[derive(Debug, Clone)]
@@ -80,6 +82,7 @@ pub struct Progress {
     /// How far it is, as committed.
     pub checkpoint: Checkpoint,
     streak: Streak,
+    stored: u64,
 }
 
 /// What a turn is to do, and for how long.
@@ -123,7 +126,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// `Fatal` when the state cannot be read.
     pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
         let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
-        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default() })
+        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0 })
     }
 
     /// Lists what is due, mirrors what is new, and seals what is old.
@@ -133,7 +136,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
     pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
-        let before = self.meter.snapshot().stored;
+        let before = progress.stored;
         if task.poll {
             self.poll(progress, task).await?;
             self.retry_failures(progress, task).await?;
@@ -142,12 +145,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !unfinished && !task.stop.is_cancelled() {
             self.seal(progress, None).await?;
         }
-        Ok(Turn { stored: self.meter.snapshot().stored - before, unfinished })
+        Ok(Turn { stored: progress.stored - before, unfinished })
     }
 
     /// Lists the latest minutes; again when the first page shows that the clocks had parted.
     async fn poll(&self, progress: &mut Progress, task: &Task) -> Result<(), Error> {
-        for _ in 0..2 {
+        for wary in [true, false] {
             let now = self.service.now();
             let page_from = self.ledger.page_back(&progress.stream, progress.id, PAGE_BACK, Day::at(now)).await?;
             let window = window::poll_window(&progress.checkpoint.memory, &self.rules.poll, now, page_from);
@@ -156,13 +159,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 until: Some(progress.stream.bound(shift(now, AHEAD_SECONDS))),
                 ..Range::default()
             };
-            let walked = self.walk(progress, Scope::Poll, &mut range, task, None).await?;
+            let manner = Manner { scope: Scope::Poll, until: None, wary };
+            let walked = self.walk(progress, manner, &mut range, task).await?;
             if walked.surprised {
                 debug!(stream = %progress.stream, "The service's clock is not where it was: polling again");
                 continue;
             }
             if walked.finished && window.complete {
-                self.complete(progress, Scope::Poll, now, self.trusted(now)).await?;
+                let began = walked.answered.map_or(now, |answered| answered.min(now));
+                self.complete(progress, Scope::Poll, began, self.trusted(began)).await?;
             }
             break;
         }
@@ -180,7 +185,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         progress.checkpoint.memory.complete(scope, began, trusted);
         let (failing, _) = self.ledger.failures_count(&progress.stream, progress.id).await?;
         if failing == 0 && scope != Scope::Tail {
-            let known = progress.checkpoint.listed_through.filter(|known| *known <= began);
+            // A long listing ends after shorter ones that began later: what they reached holds, unless it lies in
+            // the future, where only a wrong clock can have put it.
+            let latest = shift(self.service.now(), SKEW_SECONDS);
+            let known = progress.checkpoint.listed_through.filter(|known| *known <= latest);
             progress.checkpoint.listed_through = known.max(Some(began.min(trusted)));
         }
         self.commit(progress, &crate::ledger::Commit::default()).await

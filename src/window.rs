@@ -48,49 +48,67 @@ impl Scope {
     }
 }
 
-/// When the last complete listing of each scope began.
+/// What is remembered of the last complete listing of each scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Memory(BTreeMap<String, i64>);
+pub struct Memory(BTreeMap<String, Remembered>);
+
+/// Two times of one listing: one says from where the next must go on, the other when it is due.
+///
+/// They differ while the clocks do. If only the first were kept, a machine whose clock is an hour behind would find
+/// every tier due again as soon as it was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    /// What was delivered before is covered: both clocks agree that the listing began later.
+    covered: i64,
+    /// When it began by the service's clock.
+    began: i64,
+}
 
 impl Memory {
     /// Remembers that a complete listing of `scope` began at `began`.
     ///
     /// `trusted` is the time up to which the clocks agree: what was known before stays known when they do not.
     pub fn complete(&mut self, scope: Scope, began: Timestamp, trusted: Timestamp) {
-        let seconds = began.min(trusted).as_second();
+        let (began, trusted) = (began.as_second(), trusted.as_second());
         let name = if scope == Scope::Backfill { Scope::Full } else { scope }.name();
-        let known = self.0.get(&name).copied().filter(|known| *known <= began.as_second());
-        self.0.insert(name, known.map_or(seconds, |known| known.max(seconds)));
+        let known = self.0.get(&name).map(|known| known.covered).filter(|known| *known <= began);
+        let covered = known.map_or(began.min(trusted), |known| known.max(began.min(trusted)));
+        self.0.insert(name, Remembered { covered, began });
     }
 
     /// Since when a listing of `depth` seconds needs to make up, as far as the memories can be trusted at `now`.
     ///
     /// Every listing at least as deep counts; `None` when there was none.
     pub fn covered(&self, depth: i64, now: Timestamp) -> Option<Timestamp> {
+        latest(self.as_deep_as(depth).map(|known| known.covered), now)
+    }
+
+    /// When a listing at least as deep began last, however the clocks stood then.
+    fn listed(&self, depth: i64, now: Timestamp) -> Option<Timestamp> {
+        latest(self.as_deep_as(depth).map(|known| known.began), now)
+    }
+
+    fn as_deep_as(&self, depth: i64) -> impl Iterator<Item = &Remembered> {
         let reach = |name: &str| match name {
             "poll" => 0,
             "full" => i64::MAX,
             "tail" => -1,
             other => other.strip_suffix('s').and_then(|n| n.parse().ok()).unwrap_or(-1),
         };
-        let latest = now.as_second() + SKEW_SECONDS;
-        self.0
-            .iter()
-            .filter(|(name, began)| reach(name) >= depth && **began <= latest)
-            .filter_map(|(_, began)| Timestamp::from_second(*began).ok())
-            .max()
-    }
-
-    fn exact(&self, scope: Scope, now: Timestamp) -> Option<Timestamp> {
-        let began = *self.0.get(&scope.name())?;
-        Timestamp::from_second(began).ok().filter(|_| began <= now.as_second() + SKEW_SECONDS)
+        self.0.iter().filter(move |(name, _)| reach(name) >= depth).map(|(_, known)| known)
     }
 
     /// When the tail was last listed.
     pub fn tail(&self, now: Timestamp) -> Option<Timestamp> {
-        self.exact(Scope::Tail, now)
+        latest(self.0.get(&Scope::Tail.name()).map(|known| known.began).into_iter(), now)
     }
+}
+
+/// The latest of these times; none from the future, which were written under a wrong clock.
+fn latest(times: impl Iterator<Item = i64>, now: Timestamp) -> Option<Timestamp> {
+    let end = now.as_second() + SKEW_SECONDS;
+    times.filter(|time| *time <= end).max().and_then(|time| Timestamp::from_second(time).ok())
 }
 
 /// What a poll lists.
@@ -128,23 +146,26 @@ pub struct Due {
 
 /// The deepest listing that is due, which makes up for all shallower ones.
 pub fn due(memory: &Memory, rules: &Poll, now: Timestamp) -> Option<Due> {
-    let Some(all) = memory.covered(i64::MAX, now) else {
+    if memory.covered(i64::MAX, now).is_none() {
         return Some(Due { scope: Scope::Backfill, from: None });
-    };
-    if elapsed(all, now) >= seconds(rules.full_every) {
+    }
+    if is_due(memory.listed(i64::MAX, now), rules.full_every, now) {
         return Some(Due { scope: Scope::Full, from: None });
     }
     let deepest = rules.tiers.iter().rev().find_map(|tier| {
         let depth = seconds(tier.depth);
         let last = memory.covered(depth, now)?;
-        let due = elapsed(last, now) >= seconds(tier.every);
+        let due = is_due(memory.listed(depth, now), tier.every, now);
         due.then(|| Due { scope: Scope::Tier(depth), from: Some(shift(last.min(now), -depth)) })
     });
     deepest.or_else(|| {
-        let last = memory.tail(now);
-        let due = last.is_none_or(|last| elapsed(last, now) >= seconds(rules.tail_every));
+        let due = is_due(memory.tail(now), rules.tail_every, now);
         due.then(|| Due { scope: Scope::Tail, from: Some(shift(now, AHEAD_SECONDS)) })
     })
+}
+
+fn is_due(last: Option<Timestamp>, every: Duration, now: Timestamp) -> bool {
+    last.is_none_or(|last| seconds_between(last, now) >= seconds(every))
 }
 
 /// How long to wait for the next poll of a stream: a tenth of the time since its last object, within bounds.
@@ -153,10 +174,6 @@ pub fn due(memory: &Memory, rules: &Poll, now: Timestamp) -> Option<Due> {
 pub fn next_poll(rules: &Poll, last_object: Option<Timestamp>, now: Timestamp) -> Duration {
     let idle = last_object.map_or(i64::MAX / 2, |last| seconds_between(last, now).max(0));
     Duration::from_secs(u64::try_from(idle / 10).unwrap_or(0)).clamp(rules.every, rules.idle_every.max(rules.every))
-}
-
-fn elapsed(since: Timestamp, now: Timestamp) -> i64 {
-    seconds_between(since, now).max(0)
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -249,6 +266,17 @@ mod tests {
         let mut memory = remembered(&[(Scope::Full, 0)]);
         memory.complete(Scope::Full, at(100), at(-1_000_000));
         assert_eq!(memory.covered(i64::MAX, at(100)), Some(at(0)));
+    }
+
+    #[test]
+    fn while_our_clock_is_behind_nothing_is_due_again_as_soon_as_it_was_listed() {
+        let mut memory = remembered(&[(Scope::Full, 0)]);
+        let ten_years = 10 * 365 * DAY as i64;
+        memory.complete(Scope::Full, at(40 * DAY as i64), at(-ten_years));
+        memory.complete(Scope::Tail, at(40 * DAY as i64), at(-ten_years));
+        assert_eq!(due(&memory, &rules(), at(40 * DAY as i64 + 60)), None);
+        let again = due(&memory, &rules(), at(40 * DAY as i64 + 900)).unwrap();
+        assert_eq!(again, Due { scope: Scope::Tier(7200), from: Some(at(-7200)) }, "it makes up from when both agreed");
     }
 
     #[test]

@@ -119,6 +119,15 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Opens the state in `dir` to change a little, beside the daemon that may hold it.
+    ///
+    /// # Errors
+    /// As for [`Ledger::look`].
+    pub async fn join(dir: &Path) -> Result<Self, Error> {
+        Self::look(dir).await?.close().await;
+        Ok(Self { pool: connect(&dir.join(DATABASE)).await? })
+    }
+
     /// A database in memory that vanishes with its owner.
     ///
     /// # Errors
@@ -128,6 +137,8 @@ impl Ledger {
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
+            // A caller that is dropped while its connection is being tested would take the database with it.
+            .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options)
@@ -234,6 +245,8 @@ async fn connect(path: &Path) -> Result<SqlitePool, Error> {
     first.close().await.map_err(|e| unreadable(dir, &e))?;
     SqlitePoolOptions::new()
         .max_connections(1)
+        // A file does not hang up.
+        .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_with(options)

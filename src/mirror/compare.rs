@@ -45,7 +45,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             match self.judge(progress, suffix, object, known, failure) {
                 Judged::Here => {}
                 Judged::Back(record) => commit.updated.push(record),
-                Judged::Wanted(want) => wants.push(want),
+                Judged::Wanted(want) => wants.push(*want),
             }
         }
         if end {
@@ -74,7 +74,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             _ if failure.is_some_and(|failure| failure.etag == listed.etag && failure.size == listed.size) => {
                 Judged::Here
             }
-            known => Judged::Wanted(Want { listed: listed.clone(), known, failure: failure.cloned(), beside: false }),
+            known => {
+                let want = Want { listed: listed.clone(), known, failure: failure.cloned(), beside: false };
+                Judged::Wanted(Box::new(want))
+            }
         }
     }
 
@@ -125,7 +128,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 enum Judged {
     Here,
     Back(Record),
-    Wanted(Want),
+    Wanted(Box<Want>),
 }
 
 fn vanished(prefix: &str, record: &Record) -> Alarm {

@@ -3,16 +3,17 @@
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::story::{Change, Story, conflict, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
-use crate::destination::{Destination, Item, Place, Published, Staged};
-use crate::error::{Class, Error};
+use crate::destination::{Destination, Item, Published, Staged};
+use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Alarm, Commit, Failure};
+use crate::ledger::{Commit, Failure};
 use crate::object::{Listed, Metadata};
-use crate::record::{Record, version_of};
+use crate::record::Record;
 use crate::source::Source;
 
 /// A group is published and committed at so many objects, bytes, or seconds, whichever comes first.
@@ -41,7 +42,7 @@ pub(super) struct Want {
 
 /// What fetching gave.
 pub(super) enum Fetch<H> {
-    Got(Got<H>),
+    Got(Box<Got<H>>),
     /// It was gone when it was asked for.
     Vanished,
     Failed(Error),
@@ -57,7 +58,7 @@ pub(super) struct Got<H> {
     pub broken: Option<&'static str>,
 }
 
-/// Failures in a row, with nothing stored between them.
+/// Objects that failed for the first time in a row, with nothing stored between them.
 #[derive(Debug, Default)]
 pub(super) struct Streak {
     code: String,
@@ -114,14 +115,32 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         self.meter.wanted(wants.len(), wants.iter().map(|want| want.listed.size).sum());
         let mut rest = Commit::default();
-        let mut again = Vec::new();
-        let finished = self.fetch_all(progress, wants, task, &mut rest, &mut again).await?;
-        // Other bytes of an unknown origin stand in their place: fetched once more, stored beside them.
-        let finished =
-            finished && (again.is_empty() || self.fetch_all(progress, again, task, &mut rest, &mut Vec::new()).await?);
+        let finished = self.fetch_twice(progress, wants, task, &mut rest).await;
+        if finished.is_err() {
+            // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
+            rest.failed.clear();
+        }
         if !rest.is_empty() {
             self.commit(progress, &rest).await?;
         }
+        finished
+    }
+
+    /// Other bytes of an unknown origin may stand in an object's place: it is fetched again, to be stored beside them.
+    async fn fetch_twice(
+        &self,
+        progress: &mut Progress,
+        wants: Vec<Want>,
+        task: &Task,
+        rest: &mut Commit,
+    ) -> Result<bool, Error> {
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        let mut finished = self.fetch_all(progress, wants, task, rest, &mut again).await?;
+        if finished && !again.is_empty() {
+            finished = self.fetch_all(progress, again, task, rest, &mut refused).await?;
+        }
+        let now = self.service.now();
+        rest.failed.extend(refused.iter().map(|want| failure_of(want, &occupied(want), now)));
         Ok(finished)
     }
 
@@ -137,7 +156,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut in_flight = FuturesUnordered::new();
         let mut group = Group::new();
         loop {
-            while in_flight.len() < self.rules.in_flight
+            while in_flight.len() < self.rules.in_flight.max(1)
                 && let Some(want) = waiting.next().await
             {
                 in_flight.push(self.transfer(want));
@@ -187,7 +206,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     group.due = Instant::now() + GROUP_AGE;
                 }
                 group.bytes += got.staged.content.size;
-                group.got.push((want, got));
+                group.got.push((want, *got));
                 None
             }
             Fetch::Vanished => {
@@ -197,7 +216,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Failed(error) if matches!(error.class(), Class::Object | Class::Transient) => {
                 self.meter.failed();
-                if progress.streak.failed(&error) {
+                // An object that is tried again says nothing new about the stream: only first failures are counted,
+                // or one that is withheld for good would end every turn after its twentieth try.
+                if want.failure.is_none() && progress.streak.failed(&error) {
                     return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
                 }
                 let failure = failure_of(&want, &error, self.service.now());
@@ -256,6 +277,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.commit(progress, &commit).await?;
         crate::failpoint::reached("committed");
         self.meter.stored(objects, bytes);
+        progress.stored += objects as u64;
         Ok(())
     }
 
@@ -266,60 +288,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         progress.checkpoint.newest_object = plausible.max().max(progress.checkpoint.newest_object);
         if !commit.inserted.is_empty() {
             progress.checkpoint.last_stored_at = Some(self.service.now());
-        }
-    }
-}
-
-/// How a fetched object relates to what is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    New,
-    /// The bytes are those that are here.
-    Tag,
-    /// Other bytes than those that are here.
-    Bytes,
-}
-
-struct Story {
-    change: Change,
-    record: Record,
-    broken: Option<&'static str>,
-}
-
-impl Story {
-    fn of<H>(stream: &crate::layout::Stream, want: &Want, got: &Got<H>) -> Self {
-        let suffix = stream.suffix(&got.listed.key).unwrap_or_default();
-        let mut record = Record::of(suffix, &got.listed, &got.staged.content);
-        let change = match &want.known {
-            None => Change::New,
-            Some(known) if known.sha256 == record.sha256 => Change::Tag,
-            Some(_) => Change::Bytes,
-        };
-        record.later = change == Change::Bytes || want.beside;
-        Self { change, record, broken: got.broken }
-    }
-
-    fn place(&self, key: &str) -> Place {
-        Place { key: key.to_owned(), version: self.record.later.then(|| version_of(&self.record.sha256)) }
-    }
-
-    fn tell(&self, stream: &crate::layout::Stream, want: &Want) {
-        let (key, size_bytes) = (Shown(&want.listed.key), self.record.size);
-        info!(target: "trailsync::stored", source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
-    }
-
-    fn record_into(self, commit: &mut Commit, want: Want) {
-        if let Some(why) = self.broken {
-            commit.alarms.push(malformed(&want, why));
-        }
-        commit.resolved.extend(want.failure.map(|failure| failure.key));
-        match self.change {
-            Change::New => commit.inserted.push(self.record),
-            Change::Tag => commit.updated.push(self.record),
-            Change::Bytes => {
-                commit.alarms.push(replaced(&want.listed.key, &self.record));
-                commit.updated.push(self.record);
-            }
         }
     }
 }
@@ -351,45 +319,7 @@ fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
     }
 }
 
-fn alarm(kind: &'static str, key: &str, detail: String) -> Alarm {
-    warn!(alarm = kind, object.key = %Shown(key), "{detail}");
-    Alarm { kind, subject: key.to_owned(), detail }
-}
-
-fn vanished_unseen(want: &Want) -> Alarm {
-    let key = &want.listed.key;
-    alarm("vanished", key, format!("`{}` was listed and was gone before it could be fetched", Shown(key)))
-}
-
-fn conflict(want: &Want) -> Alarm {
-    let key = &want.listed.key;
-    alarm(
-        "conflict",
-        key,
-        format!(
-            "other bytes stand in the place of `{}`, and trailsync did not record them; the object is stored beside them",
-            Shown(key)
-        ),
-    )
-}
-
-fn malformed(want: &Want, why: &str) -> Alarm {
-    let key = &want.listed.key;
-    alarm(
-        "malformed",
-        key,
-        format!("`{}` is not one whole gzip member at the source: {why}; stored as it is", Shown(key)),
-    )
-}
-
-fn replaced(key: &str, record: &Record) -> Alarm {
-    let version = version_of(&record.sha256);
-    alarm(
-        "replaced",
-        key,
-        format!(
-            "the source replaced the bytes of `{}`; both versions are kept, the later one as version {version}",
-            Shown(key)
-        ),
-    )
+fn occupied(want: &Want) -> Error {
+    let why = "other bytes stand in its place, and others again beside them";
+    Error::of(Class::Object, Report::new("publish", &want.listed.key, why).code("Conflict"))
 }

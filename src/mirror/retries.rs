@@ -26,9 +26,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         for failure in due {
             let suffix = stream.suffix(&failure.key).unwrap_or_default().to_owned();
             let day = Day::of(&suffix);
-            // One walk serves all keys of a day; another day begins at its own first key.
+            // One walk serves all keys of a day; another day begins at its own first key, and so does every odd key:
+            // whole years may lie between two of them.
             let records = match &mut cursor {
-                Some((at, records)) if *at == day => records,
+                Some((at, records)) if day.is_some() && *at == day => records,
                 _ => {
                     &mut cursor
                         .insert((day, Records::from(&self.ledger, &self.manifests, &stream, progress.id, &suffix)))

@@ -10,7 +10,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::SealedDay;
-use crate::manifest::{Generations, Header, Written, file_name};
+use crate::manifest::{Claim, Generations, Header, Written, file_name};
 use crate::record::Record;
 use crate::source::Source;
 use crate::window::AHEAD_SECONDS;
@@ -75,7 +75,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         rows: Vec<Record>,
     ) -> Result<(Written, SealedDay), Error> {
         let (manifests, stream) = (self.manifests.clone(), stream.clone());
-        let subject = stream.clone();
+        let (subject, claim) = (stream.clone(), Claim::default());
+        let claimed = claim.claimed();
         let write = tokio::task::spawn_blocking(move || {
             let mut rows = rows;
             let mut objects = rows.len() as u64;
@@ -92,11 +93,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let previous = sealed.map(|sealed| hex::encode(sealed.generations.hash));
             let (source, prefix) = (stream.source.clone(), stream.prefix.clone());
             let header = Header { manifest: 1, source, prefix, day: day.0, generation, previous, whole };
-            let written = manifests.write(&stream, &header, &rows)?;
+            let written = manifests.write(&stream, &header, &rows, &claimed)?;
             let generations = Generations { first, last: generation, hash: written.hash };
             std::io::Result::Ok((written, SealedDay { day, generations, objects }))
         });
-        let joined = write.await.map_err(|error| internal(&subject, error))?;
+        let joined = write.await.map_err(|error| internal(&subject, error));
+        drop(claim);
+        let joined = joined?;
         joined.map_err(|error| unwritten(&subject, day, &error))
     }
 

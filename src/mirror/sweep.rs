@@ -2,6 +2,7 @@
 
 use tracing::{debug, info};
 
+use super::walk::Manner;
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::Destination;
@@ -12,8 +13,12 @@ use crate::ledger::{Range, Sweep};
 use crate::source::{ListRequest, Source};
 use crate::window::{self, AHEAD_SECONDS, Due, Scope};
 
-/// Folders at one level beyond which months are not told apart: someone planted them.
+/// Folders at one level, and months in all, beyond which months are not told apart: someone planted them, and each is
+/// written with every page.
 const FOLDERS: usize = 200;
+const MONTHS: usize = 1200;
+/// Sorts after all keys that can never have a date, such as `/` and `!`.
+const DIGITS: &str = "0";
 
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Goes on with the deep listing that is under way, or begins the one that is due.
@@ -26,7 +31,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             while let Some(mut range) = next_range(progress) {
                 let scope = progress.checkpoint.sweep.as_ref().map_or(Scope::Full, |sweep| sweep.scope);
-                if !self.walk(progress, scope, &mut range, task, Some(task.until)).await?.finished {
+                let manner = Manner { scope, until: Some(task.until), wary: false };
+                if !self.walk(progress, manner, &mut range, task).await?.finished {
                     let reached = range.after.as_deref().and_then(Day::of);
                     self.seal(progress, reached).await?;
                     return Ok(true);
@@ -69,7 +75,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let ranges = match due.scope {
             Scope::Backfill => self.newest_first(progress).await?,
             Scope::Tail => vec![Range { after: ahead, ..Range::default() }],
-            Scope::Full => vec![Range { after: self.since_bound(progress), ..Range::default() }],
+            Scope::Full => self.whole(progress),
             Scope::Poll | Scope::Tier(_) => {
                 let from = self.not_before_since(due.from.unwrap_or(now));
                 vec![Range { after: Some(progress.stream.bound(from)), until: ahead, ..Range::default() }]
@@ -88,18 +94,26 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.complete(progress, sweep.scope, time(sweep.began), time(sweep.trusted)).await
     }
 
+    /// Everything in one go. With `since`, the days before it are left out, and with them what sorts among them; keys
+    /// that cannot have a date are not.
+    fn whole(&self, progress: &Progress) -> Vec<Range> {
+        let mut ranges = vec![Range { after: self.since_bound(progress), ..Range::default() }];
+        if ranges[0].after.is_some() {
+            ranges.insert(0, Range { until: Some(DIGITS.into()), ..Range::default() });
+        }
+        ranges
+    }
+
     fn since_bound(&self, progress: &Progress) -> Option<String> {
         self.rules.since.map(|since| progress.stream.bound(since))
     }
 
     /// The ranges of a first listing: the newest month first, and what lies between months where anything does.
     async fn newest_first(&self, progress: &mut Progress) -> Result<Vec<Range>, Error> {
-        let after = self.since_bound(progress);
-        let whole = vec![Range { after: after.clone(), ..Range::default() }];
-        let prefix = progress.stream.prefix.clone();
+        let (whole, prefix) = (self.whole(progress), progress.stream.prefix.clone());
         let request = ListRequest {
             prefix: prefix.clone(),
-            start_after: after.map(|a| format!("{prefix}{a}")),
+            start_after: self.since_bound(progress).map(|after| format!("{prefix}{after}")),
             ..ListRequest::default()
         };
         if self.list_patiently(progress, Scope::Backfill, &request).await?.next.is_none() {
@@ -111,6 +125,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let Some(found) = self.folders(progress, year, 2).await? else { return Ok(whole) };
             odd |= found.odd;
             months.extend(found.folders);
+            if months.len() > MONTHS {
+                return Ok(whole);
+            }
         }
         let first = self.since_bound(progress).unwrap_or_default();
         Ok(ranges_of(months, odd, &first))

@@ -46,7 +46,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let error = match self.fetch_once(want, exact).await {
                 Ok((head, staged)) => match verdict(&head, &staged.content, seen.as_ref()) {
                     Verdict::Whole(broken) => {
-                        return Fetch::Got(Got { staged, listed: head.listed, metadata: head.metadata, broken });
+                        let (listed, metadata) = (head.listed, head.metadata);
+                        return Fetch::Got(Box::new(Got { staged, listed, metadata, broken }));
                     }
                     Verdict::Doubtful(why) => {
                         seen = Some(staged.content);

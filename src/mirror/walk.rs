@@ -14,13 +14,26 @@ use crate::records::Records;
 use crate::source::{ListPage, ListRequest, Source};
 use crate::window::Scope;
 
+/// How a range is to be walked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// What it is walked for.
+    pub scope: Scope,
+    /// Stop at this time, after the page under way.
+    pub until: Option<Instant>,
+    /// Give up when the first page shows a time far from the one that the range was made for.
+    pub wary: bool,
+}
+
 /// How a walk ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Walked {
     /// The whole range was listed, and everything in it is recorded.
     pub finished: bool,
-    /// The first page showed a time far from the one that the range was made for.
+    /// It was given up after the first page.
     pub surprised: bool,
+    /// The earliest time of an answer: the listing cannot have begun later, whatever our clock said.
+    pub answered: Option<Timestamp>,
 }
 
 /// Truncated pages without a key that are followed before the listing is called stuck.
@@ -33,24 +46,25 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     pub(super) async fn walk(
         &self,
         progress: &mut Progress,
-        scope: Scope,
+        manner: Manner,
         range: &mut Range,
         task: &Task,
-        until: Option<Instant>,
     ) -> Result<Walked, Error> {
+        let Manner { scope, until, wary } = manner;
         let stream = progress.stream.clone();
         let from = range.after.as_ref().map_or_else(|| range.prefix.clone(), |after| format!("{after}\0"));
         let mut records = Records::from(&self.ledger, &self.manifests, &stream, progress.id, &from);
         let (mut token, mut empty) = (None, 0);
+        let mut walked = Walked::default();
         let mut first = true;
         loop {
             if task.stop.is_cancelled() || until.is_some_and(|until| !first && Instant::now() >= until) {
-                return Ok(Walked::default());
+                return Ok(walked);
             }
             let page = self.list(progress, scope, range, token.take()).await?;
-            let surprised = page.served_at.is_some_and(|at: Timestamp| self.service.observe(at));
-            if first && surprised && scope == Scope::Poll {
-                return Ok(Walked { finished: false, surprised: true });
+            let surprised = self.answered(progress, scope, &page, &mut walked);
+            if first && surprised && wary {
+                return Ok(Walked { surprised, ..walked });
             }
             first = false;
             let (listed, end) = within(&stream, range, &page)?;
@@ -60,20 +74,32 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             let upto = if end { range.until.clone().or_else(|| after_prefix(&range.prefix)) } else { None };
             if !self.page(progress, &mut records, listed, end, upto.as_deref(), task).await? {
-                return Ok(Walked::default());
+                return Ok(walked);
             }
             if let Some(last) = listed.last().and_then(|listed| stream.suffix(&listed.key)) {
                 range.after = Some(last.to_owned());
             }
             if let (true, Some(sweep)) = (scope != Scope::Poll, progress.checkpoint.sweep.as_mut()) {
                 sweep.ranges[0] = range.clone();
+                self.commit(progress, &Commit::default()).await?;
             }
-            self.commit(progress, &Commit::default()).await?;
             if end {
-                return Ok(Walked { finished: true, surprised: false });
+                return Ok(Walked { finished: true, ..walked });
             }
             token = page.next;
         }
+    }
+
+    /// Takes the time of an answer; `true` when it is far from the time that we thought it was.
+    fn answered(&self, progress: &mut Progress, scope: Scope, page: &ListPage, walked: &mut Walked) -> bool {
+        let Some(at) = page.served_at else { return false };
+        let surprised = self.service.observe(at);
+        walked.answered = Some(walked.answered.map_or(at, |earliest| earliest.min(at)));
+        if let (true, Some(sweep)) = (scope != Scope::Poll, progress.checkpoint.sweep.as_mut()) {
+            sweep.began = sweep.began.min(at.as_second());
+            sweep.trusted = sweep.trusted.min(self.trusted(at).as_second());
+        }
+        surprised
     }
 
     async fn list(

@@ -1,0 +1,276 @@
+//! Plays a history: the mirror over a bucket and a place for copies, its clocks, its deaths and its restarts.
+
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll as Polled};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trailsync::clock::{ManualClock, Timestamp, shift};
+use trailsync::config::{Poll, Tier};
+use trailsync::error::{Class, Error};
+use trailsync::ledger::Ledger;
+use trailsync::manifest::Manifests;
+use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task, Turn};
+
+use super::bucket::{Bucket, Vault};
+use super::history::{Cut, DAY, Event, HOUR, MINUTE, Setup};
+use super::outside::Outside;
+use super::wire::{TOO_MANY, Wire, Wired};
+
+/// What went wrong, for people.
+pub type Checked<T = ()> = Result<T, String>;
+
+type WiredMirror<B, V> = Mirror<Wired<<B as Bucket>::Source>, Wired<<V as Vault>::Destination>>;
+
+/// A mirror and all that surrounds it.
+pub struct World<B: Bucket, V: Vault> {
+    pub outside: Outside<B>,
+    pub vault: V,
+    pub ledger: Ledger,
+    pub manifests: Manifests,
+    pub rules: Rules,
+    pub wire: Wire,
+    pub mirror: WiredMirror<B, V>,
+    pub progress: Progress,
+    /// It died, lost power or could not publish: files may stand there that no row names.
+    pub died: bool,
+    /// Nothing can be said of when things must be found before this time, as the service's clock was wrong.
+    pub blurred: Timestamp,
+    pub files: std::collections::BTreeMap<String, Vec<u8>>,
+    clock: ManualClock,
+    ours_ahead: i64,
+    service_ahead: i64,
+}
+
+impl<B: Bucket, V: Vault> World<B, V> {
+    /// A new mirror; its manifests go below `dir`.
+    pub async fn new(bucket: B, vault: V, ledger: Ledger, dir: &Path, setup: &Setup) -> Checked<Self> {
+        let outside = Outside::new(bucket, setup);
+        let (manifests, rules, wire) = (Manifests::under(dir), rules(setup), Wire::default());
+        let clock = ManualClock::at(setup.start);
+        let mirror = connect(&outside, &vault, &ledger, &manifests, &clock, &rules, &wire);
+        let progress = mirror.resume((*outside.stream).clone()).await.map_err(|e| e.to_string())?;
+        let (blurred, files) = (Timestamp::MIN, std::collections::BTreeMap::new());
+        let (died, ours_ahead, service_ahead) = (false, 0, 0);
+        outside.bucket.set_time(setup.start);
+        Ok(Self {
+            outside,
+            vault,
+            ledger,
+            manifests,
+            rules,
+            wire,
+            mirror,
+            progress,
+            died,
+            blurred,
+            files,
+            clock,
+            ours_ahead,
+            service_ahead,
+        })
+    }
+
+    /// One event, and what must hold after it.
+    pub async fn play(&mut self, event: &Event) -> Checked {
+        match event {
+            Event::Advance(seconds) => self.advance(*seconds),
+            Event::Bucket(change) => self.outside.apply(change),
+            Event::Meanwhile(at, change) => {
+                let (outside, change) = (self.outside.clone(), change.clone());
+                self.wire.meanwhile(*at, move || outside.apply(&change));
+            }
+            // When both are wrong nobody can tell.
+            Event::OurClock(ahead) => self.set_clocks(*ahead, 0),
+            Event::ServiceClock(ahead) => self.set_clocks(0, *ahead),
+            Event::FailList(nth, fault) => self.outside.bucket.fail_list(*nth, fault.clone()),
+            Event::FailFetch(nth, fault) => self.outside.bucket.fail_fetch(*nth, fault.clone()),
+            Event::FailStage(count) => self.vault.fail_next_stage(*count),
+            Event::FailPublish(visible) => {
+                self.died = true;
+                self.vault.fail_publish_after(*visible);
+            }
+            Event::Full(full) => self.vault.set_full(*full),
+            Event::PageSize(entries) => self.outside.bucket.set_page_size(*entries),
+            Event::Turn { poll, brief, cut } => {
+                self.turn(*poll, *brief, *cut).await?;
+            }
+            Event::Restart => self.restart().await?,
+            Event::PowerCut => {
+                self.died = true;
+                self.vault.cut_power();
+                self.files = self.vault.files();
+                self.restart().await?;
+                self.check_rows_have_files().await?;
+            }
+            Event::Everything => self.mirror.list_everything(&mut self.progress).await.map_err(|e| e.to_string())?,
+            Event::Retry => {
+                self.ledger.retry(None, "").await.map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The clocks are right, nothing fails, and time passes until every tier has had its turn.
+    pub async fn calm_down(&mut self) -> Checked {
+        self.wire.end();
+        self.set_clocks(0, 0);
+        self.vault.set_full(false);
+        self.vault.fail_next_stage(0);
+        self.outside.apply(&super::history::Change::PermitAll);
+        for pause in [MINUTE + 1, 16 * MINUTE, DAY + HOUR] {
+            self.advance(pause);
+            self.settle().await?;
+        }
+        self.empty_quarantine().await?;
+        self.advance(31 * DAY);
+        self.settle().await?;
+        self.empty_quarantine().await?;
+        self.check_everything().await
+    }
+
+    /// What fails by a fault that was ordered long ago has another chance a day later, and then another.
+    async fn empty_quarantine(&mut self) -> Checked {
+        for _ in 0..2 {
+            if self.check_quarantine_is_empty().await.is_ok() {
+                break;
+            }
+            self.advance(DAY + HOUR);
+            self.settle().await?;
+        }
+        self.check_quarantine_is_empty().await
+    }
+
+    /// Turns until one ends with nothing left to do.
+    pub async fn settle(&mut self) -> Checked {
+        for _ in 0..60 {
+            if let Some(Ok(Turn { unfinished: false, .. })) = self.turn(true, false, Cut::Not).await? {
+                return Ok(());
+            }
+        }
+        Err("the mirror does not come to rest".into())
+    }
+
+    /// A turn as the scheduler gives it; `None` when it was killed.
+    pub async fn turn(&mut self, poll: bool, brief: bool, cut: Cut) -> Checked<Option<Result<Turn, Error>>> {
+        let order = self.outside.past().order;
+        let began = self.outside.past().now;
+        let stop = CancellationToken::new();
+        let until = Instant::now() + if brief { Duration::ZERO } else { Duration::from_secs(600) };
+        let task = Task { poll, until, stop: stop.clone() };
+        let (kill_at, stop_at, polls) = match cut {
+            Cut::Not => (None, None, u32::MAX),
+            Cut::Killed(at) => (Some(at), None, u32::MAX),
+            Cut::Dropped(polls) => (None, None, polls),
+            Cut::Stopped(at) => (None, Some((at, stop.clone())), u32::MAX),
+        };
+        self.wire.begin(kill_at, stop_at);
+        let result = tokio::select! {
+            biased;
+            result = Limited { future: pin!(self.mirror.turn(&mut self.progress, &task)), polls } => result,
+            () = self.wire.killed() => None,
+        };
+        if self.wire.end() > TOO_MANY {
+            return Err("a turn that does not end".into());
+        }
+        match &result {
+            None => {
+                self.died = true;
+                self.restart().await?;
+            }
+            Some(Err(error)) if error.class() == Class::Fatal => return Err(error.to_string()),
+            Some(Err(_)) => {}
+            Some(Ok(turn)) => {
+                if poll && !turn.unfinished && !stop.is_cancelled() && self.service_ahead == 0 {
+                    self.check_found(began, order).await?;
+                }
+            }
+        }
+        self.check_files_stay()?;
+        self.check_listed_through().await?;
+        Ok(result)
+    }
+
+    /// A new process over the same state.
+    pub async fn restart(&mut self) -> Checked {
+        self.mirror =
+            connect(&self.outside, &self.vault, &self.ledger, &self.manifests, &self.clock, &self.rules, &self.wire);
+        let stream = (*self.outside.stream).clone();
+        self.progress = self.mirror.resume(stream).await.map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    pub fn advance(&mut self, seconds: i64) {
+        {
+            let mut past = self.outside.past();
+            past.now = shift(past.now, seconds);
+        }
+        self.set_clocks(self.ours_ahead, self.service_ahead);
+    }
+
+    pub fn set_clocks(&mut self, ours: i64, service: i64) {
+        let now = self.outside.past().now;
+        if self.service_ahead != service {
+            // What was listed under a clock that was a little ahead counts for so much longer.
+            self.blurred = shift(now, self.service_ahead.clamp(0, 4 * DAY));
+        }
+        (self.ours_ahead, self.service_ahead) = (ours, service);
+        self.clock.set(shift(now, ours));
+        self.outside.bucket.set_time(shift(now, service));
+    }
+}
+
+fn connect<B: Bucket, V: Vault>(
+    outside: &Outside<B>,
+    vault: &V,
+    ledger: &Ledger,
+    manifests: &Manifests,
+    clock: &ManualClock,
+    rules: &Rules,
+    wire: &Wire,
+) -> WiredMirror<B, V> {
+    let source = Arc::new(Wired { end: outside.bucket.source(), wire: wire.clone() });
+    let destination = Arc::new(Wired { end: vault.destination(), wire: wire.clone() });
+    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Arc::new(Semaphore::new(8)) };
+    let clock = Arc::new(clock.clone());
+    Mirror::new(source, destination, ledger.clone(), manifests.clone(), clock, rules.clone(), permits)
+}
+
+fn rules(setup: &Setup) -> Rules {
+    let duration = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+    let tier = |depth, every| Tier { depth: duration(depth), every: duration(every) };
+    let poll = Poll {
+        every: duration(MINUTE),
+        idle_every: duration(15 * MINUTE),
+        min_window: duration(20 * MINUTE),
+        max_window: duration(2 * HOUR),
+        tiers: vec![tier(2 * HOUR, 15 * MINUTE), tier(26 * HOUR, 6 * HOUR), tier(35 * DAY, DAY)],
+        full_every: duration(30 * DAY),
+        tail_every: duration(DAY),
+        discover_every: duration(HOUR),
+    };
+    let Setup { since, retention, ledger_days, in_flight, .. } = *setup;
+    Rules { poll, since, retention, ledger_days, in_flight, pace: 0.0, random: || 0.5 }
+}
+
+/// A future that is given up when it has been polled so often.
+struct Limited<'f, F> {
+    future: Pin<&'f mut F>,
+    polls: u32,
+}
+
+impl<F: Future> Future for Limited<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled<Self::Output> {
+        if self.polls == 0 {
+            return Polled::Ready(None);
+        }
+        self.polls -= 1;
+        self.future.as_mut().poll(context).map(Some)
+    }
+}
