@@ -305,8 +305,8 @@ fn fetched(key: &str, answer: GetObjectOutput) -> Result<Fetched, Failure> {
 
 /// Whether the SDK checks the body against a checksum of the whole object.
 ///
-/// It takes the first of these that is there and checks nothing if that is of parts (`…-3`) or no base64
-/// (`check_headers_for_precalculated_checksum` in aws-sdk-s3); other algorithms it does not check.
+/// It takes the first of these that is there and checks nothing if that is of parts (`…-3`, which is no base64)
+/// or nonsense (`check_headers_for_precalculated_checksum` in aws-sdk-s3); other algorithms it does not check.
 fn is_checksummed(answer: &GetObjectOutput) -> bool {
     let checked = [
         &answer.checksum_crc64_nvme,
@@ -316,7 +316,7 @@ fn is_checksummed(answer: &GetObjectOutput) -> bool {
         &answer.checksum_sha256,
     ];
     let first = checked.into_iter().find_map(Option::as_deref);
-    first.is_some_and(|value| !value.contains('-') && aws_smithy_types::base64::decode(value).is_ok())
+    first.is_some_and(|value| aws_smithy_types::base64::decode(value).is_ok())
 }
 
 /// Whether a tag can be an MD5: not under SSE-KMS or SSE-C (`API_Object` of the S3 reference).

@@ -19,11 +19,16 @@ const DATE: &str = "Date: Wed, 04 Mar 2026 05:06:07 GMT\r\n";
 
 /// A source without a role, at a server that gives `answer` to whatever is asked.
 async fn answering(answer: impl Into<Vec<u8>>) -> S3Source {
+    answering_in_turn(vec![answer.into()]).await
+}
+
+/// The same with answers that are given in turn, again and again.
+async fn answering_in_turn(answers: Vec<Vec<u8>>) -> S3Source {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let answer = answer.into();
     tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
+        for answer in answers.iter().cycle() {
+            let Ok((mut socket, _)) = listener.accept().await else { break };
             let mut request = Vec::new();
             while !request.windows(4).any(|window| window == b"\r\n\r\n") {
                 let mut buffer = [0; 4096];
@@ -33,7 +38,7 @@ async fn answering(answer: impl Into<Vec<u8>>) -> S3Source {
                     break;
                 }
             }
-            let _ = socket.write_all(&answer).await;
+            let _ = socket.write_all(answer).await;
             let _ = socket.shutdown().await;
         }
     });
@@ -149,6 +154,15 @@ async fn an_error_without_a_body_goes_by_its_status() {
     }
     let error = answering(http("503 Busy", "", "<html>busy")).await.fetch(&whole("p/a")).await.map(drop).unwrap_err();
     assert_eq!(error.class(), Class::Transient, "{error}");
+}
+
+#[tokio::test]
+async fn regions_that_point_at_each_other_are_followed_once() {
+    let to = |region: &str| http("301 Moved", &format!("x-amz-bucket-region: {region}\r\n"), "").into_bytes();
+    let bucket = answering_in_turn(vec![to("us-east-1"), to("us-east-2")]).await;
+    let error = bucket.list(&under("p/")).await.unwrap_err();
+    assert_eq!((error.class(), bucket.requests().lists), (Class::Stream, 2), "{error}");
+    assert!(error.to_string().contains("the bucket is in us-east-2"), "{error}");
 }
 
 #[tokio::test]

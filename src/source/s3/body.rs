@@ -71,3 +71,58 @@ impl Watched {
         Error::of(Class::Transient, Report::new("GetObject", &self.key, message).code(code))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+
+    use aws_smithy_types::body::SdkBody;
+    use bytes::Bytes;
+    use http_body::{Body as HttpBody, Frame};
+    use tokio::time::{Interval, interval};
+
+    use super::*;
+
+    /// So many chunks of so many bytes, one a second.
+    struct Dripping {
+        every_second: Interval,
+        chunks: usize,
+        bytes: usize,
+    }
+
+    impl HttpBody for Dripping {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            ready!(self.every_second.poll_tick(cx));
+            let Some(left) = self.chunks.checked_sub(1) else { return Poll::Ready(None) };
+            self.chunks = left;
+            Poll::Ready(Some(Ok(Frame::data(vec![7; self.bytes].into()))))
+        }
+    }
+
+    async fn read(chunks: usize, bytes: usize) -> Result<usize, Error> {
+        let dripping = Dripping { every_second: interval(Duration::from_secs(1)), chunks, bytes };
+        let mut body = watched("k".to_owned(), ByteStream::new(SdkBody::from_body_1_x(dripping)));
+        let mut received = 0;
+        while let Some(chunk) = body.next().await {
+            received += chunk?.len();
+        }
+        Ok(received)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_crawls_is_given_up_and_one_that_walks_is_not() {
+        let begin = Instant::now();
+        let error = read(100_000, 1).await.unwrap_err();
+        assert_eq!((error.class(), error.code()), (Class::Transient, "TooSlow"));
+        assert!(begin.elapsed() <= Duration::from_secs(20));
+        assert_eq!(read(10_000, 5_000).await.unwrap(), 50_000_000);
+        assert_eq!(read(10, 1).await.unwrap(), 10, "little is not slow");
+    }
+}
