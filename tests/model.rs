@@ -7,11 +7,15 @@
 //! `MODEL_HISTORIES` sets how many histories are run (default 10,000), `MODEL_SEED` runs a single one and prints it.
 
 mod model {
+    pub mod bench;
     pub mod bucket;
     pub mod check;
+    mod cost;
     pub mod history;
+    mod late;
     pub mod outside;
     pub mod run;
+    mod trouble;
     pub mod wire;
     pub mod world;
 }

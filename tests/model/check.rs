@@ -199,7 +199,8 @@ impl<B: Bucket, V: Vault> World<B, V> {
             if !delivered {
                 return Err(format!("{path:?} holds what was never delivered"));
             }
-            if !records.contains_key(*suffix) && !(self.died && life.here.is_none()) {
+            let row_died_with_us = self.died && life.here.is_none();
+            if !records.contains_key(*suffix) && !row_died_with_us {
                 return Err(format!("{path:?} has no record"));
             }
         }

@@ -141,6 +141,21 @@ impl<B: Bucket> Outside<B> {
         }
     }
 
+    /// Delivers other bytes than ever before under a key of the stream.
+    pub fn deliver_as(&self, suffix: &str) {
+        let mut past = self.past();
+        past.order += 1;
+        self.deliver(&mut past, suffix.to_owned(), Content::Whole);
+    }
+
+    /// Removes a key before its time.
+    pub fn tamper(&self, suffix: &str) {
+        let mut past = self.past();
+        past.order += 1;
+        self.remove(&mut past, suffix);
+        past.lives.entry(suffix.to_owned()).or_default().was_removed = true;
+    }
+
     fn suffix(&self, past: &mut Past, name: &Name) -> String {
         past.serial += 1;
         match name {

@@ -26,7 +26,6 @@ struct Shared {
 #[derive(Default)]
 struct State {
     steps: u64,
-    lists: u64,
     kill_at: Option<u64>,
     stop_at: Option<(u64, CancellationToken)>,
     meanwhile: Vec<(u64, Happening)>,
@@ -40,7 +39,7 @@ impl Wire {
 
     pub fn begin(&self, kill_at: Option<u64>, stop_at: Option<(u64, CancellationToken)>) {
         let mut state = self.state();
-        (state.steps, state.lists, state.kill_at, state.stop_at) = (0, 0, kill_at, stop_at);
+        (state.steps, state.kill_at, state.stop_at) = (0, kill_at, stop_at);
     }
 
     /// What was to happen in the turn and did not happens now.
@@ -48,11 +47,6 @@ impl Wire {
         let late = std::mem::take(&mut self.state().meanwhile);
         late.into_iter().for_each(|(_, happening)| happening());
         self.state().steps
-    }
-
-    /// LIST requests of this turn.
-    pub fn lists(&self) -> u64 {
-        self.state().lists
     }
 
     /// Waits until the process is to die.
@@ -93,7 +87,6 @@ pub struct Wired<T> {
 
 impl<S: Source> Source for Wired<S> {
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Error> {
-        self.wire.state().lists += 1;
         self.wire.step().await;
         let page = self.end.list(request).await;
         self.wire.step().await;
