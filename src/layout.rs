@@ -79,6 +79,16 @@ impl Stream {
         }
     }
 
+    /// The stream that a key under `root` belongs to; `None` for keys outside of every known kind.
+    pub fn of_key(source: &str, root: &str, key: &str) -> Option<Self> {
+        let mut parts = key.strip_prefix(root)?.split('/');
+        let first = parts.next()?;
+        let (organization, account) = if is_organization(first) { (Some(first), parts.next()?) } else { (None, first) };
+        let (kind, region) = (Kind::named(parts.next()?)?, parts.next()?);
+        let (is_stream, in_folder) = (is_account(account), parts.next().is_some());
+        (is_stream && in_folder).then(|| Self::new(source, root, organization, account, kind, region))
+    }
+
     /// What follows the stream's prefix in a key, or `None` for a key of another stream.
     pub fn suffix<'k>(&self, key: &'k str) -> Option<&'k str> {
         key.strip_prefix(&self.prefix)
@@ -346,6 +356,17 @@ mod tests {
         assert_eq!(stream.dated("2014/06/20/notes.txt"), Some(time("2014-06-20T00:00:00Z")));
         assert_eq!(stream.dated("2014/06/31/notes.txt"), None);
         assert_eq!(stream.dated("notes.txt"), None);
+    }
+
+    #[test]
+    fn a_key_tells_its_stream() {
+        let of = |key| Stream::of_key("prod", "p/AWSLogs/", key).map(|stream| stream.to_string());
+        let plain = "p/AWSLogs/222222222222/CloudTrail/us-east-1/2023/07/10/a.json.gz";
+        assert_eq!(of(plain).as_deref(), Some("prod/222222222222/CloudTrail/us-east-1"));
+        let organization = "p/AWSLogs/o-abcdefghij/222222222222/CloudTrail-Digest/us-east-1/x";
+        assert_eq!(of(organization).as_deref(), Some("prod/o-abcdefghij/222222222222/CloudTrail-Digest/us-east-1"));
+        assert_eq!(of("p/AWSLogs/222222222222/Config/us-east-1/2023/x"), None);
+        assert_eq!(of("p/AWSLogs/222222222222/CloudTrail/us-east-1"), None);
     }
 
     #[test]

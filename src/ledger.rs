@@ -370,6 +370,18 @@ impl Ledger {
         write.await.map_err(|e| failed("seal a day of", &stream.to_string(), &e))
     }
 
+    /// Counts objects that are sealed already, as `rebuild` finds them.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn add_sealed(&self, stream: &Stream, id: StreamId, objects: u64, bytes: u64) -> Result<(), Error> {
+        sqlx::query("UPDATE checkpoints SET objects = objects + ?, bytes = bytes + ? WHERE id = ?")
+            .bind(i64::try_from(objects).unwrap_or(i64::MAX)).bind(i64::try_from(bytes).unwrap_or(i64::MAX)).bind(id.0)
+            .execute(&self.pool).await
+            .map_err(|e| failed("record the sealed days of", &stream.to_string(), &e))?;
+        Ok(())
+    }
+
     /// The failures among the keys between `first` and `last`, both included.
     ///
     /// # Errors

@@ -30,4 +30,5 @@ pub mod mirror;
 pub mod scheduler;
 pub mod service_clock;
 
+pub mod assemble;
 pub mod cli;

@@ -1,1 +1,137 @@
-fn main() {}
+//! argv → configuration → logs → command → exit code. Only this file reads the process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use trailsync::cli::{self, Cli, Command, Exit};
+use trailsync::clock::{Clock as _, SystemClock};
+use trailsync::config::{self, Config, Input, Loaded};
+use trailsync::error::{Class, Error};
+use trailsync::role::Process;
+
+const DEFAULT_FILE: &str = "/etc/trailsync/trailsync.toml";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    if let Command::Config(options) = &cli.command
+        && options.schema
+    {
+        return finished(cli::config::print_schema(&mut std::io::stdout().lock()));
+    }
+    let loaded = match config::load(&input(&cli, environment.clone())) {
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return Exit::Configuration.into();
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Command::Config(options) = &cli.command {
+        let form = if options.json { cli::config::Form::Json } else { cli::config::Form::Toml };
+        return finished(cli::config::print(&loaded, form, &mut std::io::stdout().lock()));
+    }
+    serve(&cli.command, &loaded, environment)
+}
+
+fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
+    let default = PathBuf::from(DEFAULT_FILE);
+    let file = cli.global.config.clone().or_else(|| default.exists().then_some(default));
+    let mut overrides = cli.global.set.clone();
+    overrides.extend(cli.global.log.iter().map(|filter| ("log.filter".to_owned(), filter.clone())));
+    overrides.extend(cli.global.log_format.iter().map(|format| ("log.format".to_owned(), format.clone())));
+    Input { file, environment, overrides, now: SystemClock.now() }
+}
+
+fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, String>) -> ExitCode {
+    if let Err(mistake) = cli::telemetry::start(&loaded.config.log) {
+        eprintln!("{mistake}");
+        return Exit::Configuration.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("The runtime cannot be started: {error}");
+            return Exit::State.into();
+        }
+    };
+    let ended = runtime.block_on(async {
+        let stop = stop_on_signals();
+        execute(command, &loaded.config, environment, stop).await
+    });
+    // What still blocks in the background has nothing to commit.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            exit_for(&error).into()
+        }
+    }
+}
+
+async fn execute(command: &Command, config: &Config, environment: BTreeMap<String, String>, stop: CancellationToken) -> Result<Exit, Error> {
+    let clock = Arc::new(SystemClock);
+    let process = || Process::new(clock.clone(), environment);
+    let mut out = std::io::stdout();
+    match command {
+        Command::Run => cli::run::run(config, &process(), stop).await,
+        Command::Sync(options) => cli::sync::sync(config, options, &process(), stop, &mut out).await,
+        Command::Status(options) => cli::status::status(config, options, clock.as_ref(), &stop, &mut out).await,
+        Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
+        Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
+        Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
+    }
+}
+
+/// The first SIGTERM or SIGINT stops softly; the second ends the process at once.
+fn stop_on_signals() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    if let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                if token.is_cancelled() {
+                    std::process::exit(130);
+                }
+                tracing::info!("Stopping: what is published is committed, the rest is abandoned");
+                token.cancel();
+            }
+        });
+    }
+    stop
+}
+
+fn exit_for(error: &Error) -> Exit {
+    match error.class() {
+        Class::Fatal => Exit::State,
+        Class::Stream | Class::Object => Exit::Configuration,
+        Class::Transient | Class::Credentials => Exit::Unreachable,
+    }
+}
+
+fn finished(written: std::io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => Exit::Incomplete.into(),
+    }
+}

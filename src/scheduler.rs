@@ -19,6 +19,7 @@ use crate::layout::{Stream, root};
 use crate::ledger::{Alarm, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::retry::Delays;
+use crate::role::SessionState;
 use crate::source::Source;
 use crate::trouble::{Say, Trouble};
 use crate::window::next_poll;
@@ -39,7 +40,7 @@ pub struct Runner<S, D: Destination> {
     /// Bound on the passes of all sources.
     pub passes: Arc<Semaphore>,
     /// The role session, to be recorded as it changes.
-    pub session: watch::Receiver<SessionRow>,
+    pub session: watch::Receiver<SessionState>,
 }
 
 /// A stream that waits for its turn.
@@ -336,7 +337,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
     }
 
     async fn record_session(&mut self) -> Result<(), Error> {
-        let session = self.runner.session.borrow_and_update().clone();
+        let session = session_row(&self.runner.wanted.source, &self.runner.session.borrow_and_update());
         self.runner.mirror.ledger().save_session(&session).await
     }
 
@@ -357,6 +358,24 @@ impl<S: Source, D: Destination> Loop<S, D> {
         }
         self.skewed = !self.skewed;
         Ok(())
+    }
+}
+
+/// A session as the state keeps it.
+pub fn session_row(source: &str, state: &SessionState) -> SessionRow {
+    SessionRow {
+        source: source.to_owned(),
+        role_arn: state.role_arn.clone(),
+        session_name: state.session_name.clone(),
+        caller_arn: state.caller_arn.clone(),
+        obtained: state.obtained,
+        expires: state.expires,
+        next_renewal: state.next_renewal,
+        renewals: state.renewals,
+        failures: state.failures.into(),
+        last_error: state.last_error.as_ref().map(|error| error.text.clone()),
+        last_error_at: state.last_error.as_ref().map(|error| error.at),
+        chained: state.chained,
     }
 }
 

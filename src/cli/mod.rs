@@ -1,3 +1,115 @@
-//! The commands, one file each.
+//! The command line: one file a command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
 
 pub mod config;
+pub mod rebuild;
+pub mod retry;
+pub mod run;
+pub mod status;
+pub mod sync;
+pub mod telemetry;
+
+/// Mirrors AWS CloudTrail logs from somebody else's bucket into your own hands.
+#[derive(Debug, Parser)]
+#[command(name = "trailsync", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Configuration file [default: /etc/trailsync/trailsync.toml where it exists].
+    #[arg(long, short, global = true, env = "TRAILSYNC_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets one option, such as `source.prod.poll.every=30s`; wins over file and environment.
+    #[arg(long = "set", global = true, value_name = "OPTION=VALUE", value_parser = parse_setting)]
+    pub set: Vec<(String, String)>,
+    /// What to log, such as `debug` or `trailsync=debug,warn`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Shape of log lines on stderr: `auto`, `human` or `json`.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the daemon until SIGTERM or SIGINT.
+    Run,
+    /// Mirrors everything that is new once, then exits.
+    Sync(sync::Options),
+    /// Shows how far every account is; works while the daemon is down.
+    Status(status::Options),
+    /// Lets objects in quarantine be tried again at once.
+    Retry(retry::Options),
+    /// Makes the database again from the mirrored tree and its manifests.
+    Rebuild(rebuild::Options),
+    /// Prints the merged configuration with the origin of every value.
+    Config(ConfigOptions),
+    /// Prints completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `trailsync config`.
+#[derive(Debug, Args)]
+pub struct ConfigOptions {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The JSON Schema of the configuration file instead.
+    #[arg(long, conflicts_with = "json")]
+    pub schema: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0   done
+  1   something could not be mirrored: it is in the quarantine, or a stream failed
+  2   the command line or the configuration is wrong; nothing was touched
+  3   the state or a destination cannot be used: held by another process, missing, damaged, newer
+  75  no source could be reached; try again later";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Something could not be mirrored.
+    Incomplete,
+    /// The command line or the configuration is wrong.
+    Configuration,
+    /// State or destination cannot be used.
+    State,
+    /// No source could be reached.
+    Unreachable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Incomplete => 1,
+            Exit::Configuration => 2,
+            Exit::State => 3,
+            Exit::Unreachable => 75,
+        })
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (path, value) = text.split_once('=').ok_or("expected OPTION=VALUE, such as log.format=json")?;
+    Ok((path.trim().to_owned(), value.to_owned()))
+}

@@ -193,3 +193,57 @@ async fn blocking<T: Send + 'static>(
         Err(stopped) => Err(Error::of(Class::Transient, Report::new(operation, "destination", stopped))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::tree::Durability;
+    use super::*;
+
+    fn open(root: &Path, durability: Durability) -> Local {
+        let options = config::Destination {
+            path: root.to_owned(),
+            file_mode: 0o640,
+            dir_mode: 0o750,
+            group: None,
+            allow_volatile: true,
+        };
+        let mut tree = open::open(&options).unwrap();
+        tree.durability = durability;
+        Local { tree: Arc::new(tree) }
+    }
+
+    async fn publish(local: &Local, bytes: &'static [u8]) -> Published {
+        let body = stream::iter([Ok(Bytes::from_static(bytes))]);
+        let staged = local.stage(Box::pin(body), bytes.len() as u64, false).await.unwrap();
+        let place = Place { key: "a/b.gz".to_owned(), version: None };
+        local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap()[0]
+    }
+
+    #[tokio::test]
+    async fn files_can_be_made_durable_each_or_together() {
+        for durability in [Durability::Each, Durability::Together] {
+            let root = tempfile::tempdir().unwrap();
+            let local = open(root.path(), durability);
+            assert_eq!(publish(&local, b"one").await, Published::New);
+            assert_eq!(publish(&local, b"one").await, Published::Same);
+            assert_eq!(publish(&local, b"two").await, Published::Other);
+            local.keep("manifest", vec![1]).await.unwrap();
+            assert_eq!(local.read_kept("manifest").unwrap(), Some(vec![1]));
+        }
+    }
+
+    #[test]
+    fn paths_longer_than_the_system_takes_are_entered_in_steps() {
+        let root = tempfile::tempdir().unwrap();
+        let local = open(root.path(), Durability::Together);
+        let path = vec!["d".repeat(99); 100].join("/");
+        assert!(local.tree.open_dir(&path).is_err());
+        local.tree.make_dir(&path).unwrap();
+        local.tree.open_dir(&path).unwrap();
+    }
+}

@@ -119,6 +119,15 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Opens the state in `dir` to change a little, beside the daemon that may hold it.
+    ///
+    /// # Errors
+    /// As for [`Ledger::look`].
+    pub async fn join(dir: &Path) -> Result<Self, Error> {
+        Self::look(dir).await?.close().await;
+        Ok(Self { pool: connect(&dir.join(DATABASE)).await? })
+    }
+
     /// A database in memory that vanishes with its owner.
     ///
     /// # Errors

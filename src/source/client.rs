@@ -132,14 +132,15 @@ fn check_pem(pem: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Time limits of a request: for the connection, for the first byte of the answer, and for the whole of it.
+/// Time limits of a request: 5 s for the connection, `first_byte` for the answer to begin, and `whole` for all
+/// of it.
 ///
 /// The body of an object is not part of the whole: it may take as long as it keeps coming.
-pub fn timeouts() -> TimeoutConfig {
+pub fn timeouts(first_byte: Duration, whole: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
-        .read_timeout(Duration::from_secs(20))
-        .operation_attempt_timeout(Duration::from_secs(30))
+        .read_timeout(first_byte)
+        .operation_attempt_timeout(whole)
         .build()
 }
 
@@ -173,6 +174,7 @@ impl Failure {
             (None, SdkError::TimeoutError(_)) => "Timeout".to_owned(),
             (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => "Timeout".to_owned(),
             (None, SdkError::DispatchFailure(_)) if is_untrusted(error) => "UntrustedCertificate".to_owned(),
+            (None, SdkError::DispatchFailure(failure)) if failure.is_user() => "NotSent".to_owned(),
             (None, SdkError::DispatchFailure(_)) => "ConnectionFailed".to_owned(),
             (None, SdkError::ConstructionFailure(_)) => "NotSent".to_owned(),
             (None, _) => match status {

@@ -225,7 +225,7 @@ impl Bucket {
         let after = After::of(request).ok_or_else(|| error(Class::Stream, "InvalidArgument"))?;
         let served_at = Some(self.now);
         if fault == Some(Fault::EmptyPage) {
-            return Ok(ListPage { next: Some(after.token()), served_at, ..ListPage::default() });
+            return Ok(ListPage { next: Some(self.token(&after)), served_at, ..ListPage::default() });
         }
         Ok(ListPage { served_at, ..self.page(request, after) })
     }
@@ -237,7 +237,7 @@ impl Bucket {
             let next = self.objects.range::<str, _>((last.bound(), Bound::Unbounded)).find(|(key, _)| last.admits(key));
             let Some((key, object)) = next.filter(|(key, _)| key.starts_with(&request.prefix)) else { return page };
             if page.objects.len() + page.prefixes.len() == self.page_size {
-                page.next = Some(last.token());
+                page.next = Some(self.token(&last));
                 return page;
             }
             match folded(key, request) {
@@ -253,6 +253,16 @@ impl Bucket {
                 }
             }
         }
+    }
+
+    /// A token that goes on after `last`; no two are the same.
+    fn token(&self, last: &After) -> String {
+        let (kind, place) = match last {
+            After::Key(key) => ('k', key),
+            After::Prefix(prefix) => ('p', prefix),
+            After::Nothing(prefix) => ('n', prefix),
+        };
+        format!("{}/{kind}/{place}", self.requests.lists)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<Fetched, Error> {
@@ -325,7 +335,7 @@ impl After {
     fn of(request: &ListRequest) -> Option<Self> {
         let begin = || Self::Nothing(request.prefix.clone());
         match (&request.token, &request.start_after) {
-            (Some(token), _) => match token.split_at_checked(2)? {
+            (Some(token), _) => match token.split_once('/')?.1.split_at_checked(2)? {
                 ("k/", key) => Some(Self::Key(key.to_owned())),
                 ("p/", prefix) => Some(Self::Prefix(prefix.to_owned())),
                 ("n/", _) => Some(begin()),
@@ -333,14 +343,6 @@ impl After {
             },
             (None, Some(start)) if *start >= request.prefix => Some(Self::Key(start.clone())),
             (None, _) => Some(begin()),
-        }
-    }
-
-    fn token(&self) -> String {
-        match self {
-            Self::Key(key) => format!("k/{key}"),
-            Self::Prefix(prefix) => format!("p/{prefix}"),
-            Self::Nothing(prefix) => format!("n/{prefix}"),
         }
     }
 

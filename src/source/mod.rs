@@ -76,7 +76,8 @@ pub struct Fetched {
 
 /// A bucket of somebody else's.
 ///
-/// Implementations do not retry and do not renew credentials: there is one layer of each, above them.
+/// Implementations make a request once more only when renewed credentials or the right region may mend it;
+/// every other retry is the caller's, so that there is one layer of each.
 pub trait Source: Send + Sync + 'static {
     /// Lists one page.
     ///

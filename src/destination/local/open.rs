@@ -36,11 +36,11 @@ pub fn open(options: &config::Destination) -> Result<Tree, Error> {
     let prepare = || {
         clean_stage(root.as_fd())?;
         rustix::fs::fsync(open_beneath(root.as_fd(), OWN, DIRECTORY)?)?;
-        rustix::fs::fsync(&root)
+        rustix::fs::fsync(&root)?;
+        sync_above(root.as_fd())
     };
     prepare().map_err(|errno| cannot_open(&shown, errno))?;
-    let tree = Tree::new(shown.clone(), root, lock, access, durability).map_err(|errno| cannot_open(&shown, errno))?;
-    Ok(tree)
+    Tree::new(shown.clone(), root, lock, access, durability).map_err(|errno| cannot_open(&shown, errno))
 }
 
 /// Nothing of the program's work can begin, unless room or a mount is all that is missing.
@@ -52,7 +52,7 @@ fn cannot_open(shown: &str, errno: Errno) -> Error {
     }
 }
 
-/// Opens the root; one that is missing is made, durably, with all above it that is missing.
+/// Opens the root; one that is missing is made, with all above it that is missing.
 fn open_root(path: &Path, access: &Access) -> SystemResult<OwnedFd> {
     let open = || rustix::fs::open(path, DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     match open() {
@@ -71,6 +71,26 @@ fn open_root(path: &Path, access: &Access) -> SystemResult<OwnedFd> {
     }
     rustix::fs::fsync(parent)?;
     open()
+}
+
+/// Makes the root durable in its file system, for a process that was killed may have made it just before.
+fn sync_above(root: BorrowedFd<'_>) -> SystemResult<()> {
+    let mut below = rustix::fs::fstat(root)?;
+    let mut directory = rustix::fs::openat(root, "..", DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    loop {
+        // What we may not read we did not make.
+        let above = match directory {
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
+            result => result?,
+        };
+        let stat = rustix::fs::fstat(&above)?;
+        if stat.st_dev != below.st_dev || stat.st_ino == below.st_ino {
+            return Ok(());
+        }
+        rustix::fs::fsync(&above)?;
+        below = stat;
+        directory = rustix::fs::openat(&above, "..", DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    }
 }
 
 fn check_kernel(shown: &str, root: BorrowedFd<'_>) -> Result<(), Error> {

@@ -45,7 +45,9 @@ pub fn publish(tree: &Arc<Tree>, batch: Vec<Item<Handle>>) -> Result<Vec<Publish
     if placing.found_same {
         sync_data(tree, &witnesses)?;
     }
-    placing.sync_dirs()?;
+    if let Some(witness) = witnesses.first() {
+        placing.sync_dirs(witness)?;
+    }
     reached("dirs_synced");
     Ok(published)
 }
@@ -61,7 +63,7 @@ pub fn keep(tree: &Arc<Tree>, path: &str, bytes: &[u8]) -> Result<(), Error> {
     let opened = tree.make_dir(directory).map_err(fault)?;
     staged.place_over(&opened, name).map_err(fault)?;
     reached("keep_renamed");
-    tree.sync_dirs([directory]).map_err(fault)
+    tree.sync_dirs([directory], &staged.witness).map_err(fault)
 }
 
 /// An object, its metadata, and the directory of both.
@@ -214,9 +216,9 @@ impl<'a> Placing<'a> {
         self.tree.make_dir(path).map_err(|errno| failed("publish", self.tree.shown(path), errno))
     }
 
-    fn sync_dirs(&self) -> Result<(), Error> {
+    fn sync_dirs(&self, witness: &Witness) -> Result<(), Error> {
         let touched = self.touched.iter().map(String::as_str);
-        self.tree.sync_dirs(touched).map_err(|errno| failed("publish", &self.tree.path, errno))
+        self.tree.sync_dirs(touched, witness).map_err(|errno| failed("publish", &self.tree.path, errno))
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Found {
     Object(Place),
     /// The metadata of an object.
     Metadata(Place),
-    /// Nothing that was published here; links and directories that no key has are not entered.
+    /// Nothing that was published here; links and hidden directories are not entered.
     Foreign(String),
 }
 
@@ -53,10 +53,11 @@ impl Walk {
         };
         let mut deeper = Vec::new();
         for (name, kind) in entries(&directory)? {
+            let hidden = name.starts_with('.');
             let path = if path.is_empty() { name } else { format!("{path}/{name}") };
             match kind {
                 FileType::Directory if path == OWN => {}
-                FileType::Directory if may_hold_keys(&path) => deeper.push(path),
+                FileType::Directory if !hidden => deeper.push(path),
                 FileType::RegularFile => self.found.push_back(identify(path)),
                 _ => self.found.push_back(Found::Foreign(path)),
             }
@@ -103,11 +104,6 @@ fn entries(directory: &OwnedFd) -> SystemResult<Vec<(String, FileType)>> {
     }
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(entries)
-}
-
-/// Whether a key could have a path below this directory: then a plain name in it would be one.
-fn may_hold_keys(directory: &str) -> bool {
-    path::decode(&format!("{directory}/x.gz")).is_some()
 }
 
 fn identify(path: String) -> Found {

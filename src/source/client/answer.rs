@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextMut, BeforeSerializationInterceptorContextRef,
+    AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
+    BeforeSerializationInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -54,11 +55,13 @@ impl Intercept for ServedAt {
     }
 }
 
-/// Bounds what the SDK reads of an answer; goes with a client.
-#[derive(Debug)]
-pub struct Bounded {
-    /// Leave the length of successful answers alone: they are streamed, not collected.
-    pub streams: bool,
+/// Bounds what the SDK collects of an answer; goes with one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounded {
+    /// Every answer is collected before it is read.
+    Always,
+    /// Only failures are: what succeeds is streamed, however long it is.
+    Failures,
 }
 
 #[dyn_dispatch_hint]
@@ -84,7 +87,7 @@ impl Intercept for Bounded {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
-        let streamed = self.streams && response.status().is_success();
+        let streamed = *self == Self::Failures && response.status().is_success();
         let left = if streamed { u64::MAX } else { MOST_BYTES };
         let inner = std::mem::replace(response.body_mut(), SdkBody::taken());
         *response.body_mut() = SdkBody::from_body_1_x(BoundedBody { inner, left });
@@ -92,7 +95,31 @@ impl Intercept for Bounded {
     }
 }
 
-/// A body that ends in an error when it is too long, and has no trailers, on which the SDK's checksum panics.
+/// Refuses answers that were read as a success and do not end in this; goes with one operation.
+///
+/// The SDK reads XML that ends in the middle as if it ended there, so that keys would be lost in silence.
+#[derive(Debug)]
+pub struct EndsIn(pub &'static str);
+
+#[dyn_dispatch_hint]
+impl Intercept for EndsIn {
+    fn name(&self) -> &'static str {
+        "EndsIn"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default().trim_ascii_end();
+        let cut = context.output_or_error().is_ok() && !body.ends_with(self.0.as_bytes());
+        if cut { Err("the answer ends in the middle".into()) } else { Ok(()) }
+    }
+}
+
+/// A body that ends in an error when it is too long, and has no trailers.
 struct BoundedBody {
     inner: SdkBody,
     left: u64,

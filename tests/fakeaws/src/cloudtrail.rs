@@ -1,4 +1,4 @@
-//! CloudTrail's `ListPublicKeys`: the keys that verify digests, region by region.
+//! `CloudTrail`'s `ListPublicKeys`: the keys that verify digests, region by region.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::caller::{Ask, Caller};
 use crate::failure::Failure;
-use crate::identity::{Ask, Caller};
 use crate::op::Op;
 use crate::public_keys::PublicKey;
 use crate::reply::{Reply, reply};

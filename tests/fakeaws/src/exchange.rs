@@ -11,12 +11,14 @@ use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use s3s::service::S3Service;
 
+use crate::caller::Caller;
 use crate::clock::{compact, http_date, iso_seconds};
 use crate::cloudtrail;
+use crate::control;
 use crate::counters::RequestRecord;
 use crate::failure::{Failure, Ids};
 use crate::faults::Fault;
-use crate::identity::{Caller, random};
+use crate::identity::random;
 use crate::op::{self, Op, Service, Target};
 use crate::reply::{Closing, Counted, Hangup, Reply, ReplyBody, damage, full};
 use crate::s3::{self, Known, RawBody};
@@ -66,23 +68,41 @@ impl Exchange {
         request: Request<Incoming>,
         closing: &Closing,
     ) -> Result<http::Response<Counted>, Hangup> {
+        if request.uri().path().starts_with(control::PATH) {
+            return Ok(self.control(request).await);
+        }
         let now = self.world.clock().now();
         let asked = self.read(request, now).await?;
         let caller = asked.caller.as_ref().ok();
+        let (account, arn) = (
+            caller.map(Caller::account),
+            caller.map(|caller| caller.arn.clone()),
+        );
         let meter = &self.world.inner().meter;
         let flight = meter.begin(asked.op, asked.target.role_arn.as_deref());
-        let faults =
-            self.world
-                .faults()
-                .strike(asked.op, &asked.target, caller.map(Caller::account));
-        let arn = caller.map(|caller| caller.arn.clone());
+        let faults = self.world.faults().strike(asked.op, &asked.target, account);
         let mut record = RequestRecord::new(now, asked.op, asked.target.clone(), arn);
+        let answered = self.answer_struck(asked, faults, closing).await;
+        record.status = answered
+            .as_ref()
+            .map_or(0, |answer| answer.status().as_u16());
+        flight.answered(record.status);
+        meter.remember(record);
+        let flight = Some(flight);
+        answered.map(|answer| answer.map(|body| Counted { body, flight }))
+    }
+
+    /// Answers as the faults let it: late, damaged, misdated or not at all.
+    async fn answer_struck(
+        &self,
+        asked: Asked,
+        faults: Vec<Fault>,
+        closing: &Closing,
+    ) -> Result<Reply, Hangup> {
         for delay in faults.iter().filter_map(Fault::delay) {
             tokio::time::sleep(delay).await;
         }
         if faults.contains(&Fault::CloseBeforeHeaders) {
-            flight.answered(0);
-            meter.remember(record);
             return Err(Hangup("a fault closes this connection".into()));
         }
         let (service, ids) = (asked.service, asked.ids.clone());
@@ -99,10 +119,15 @@ impl Exchange {
             self.world.clock().now(),
             &faults,
         );
-        flight.answered(answer.status().as_u16());
-        record.status = answer.status().as_u16();
-        meter.remember(record);
-        Ok(answer.map(|body| Counted { body, flight }))
+        Ok(answer)
+    }
+
+    /// The control interface is no service: it is neither signed nor counted nor struck by faults.
+    async fn control(&self, request: Request<Incoming>) -> http::Response<Counted> {
+        let (parts, incoming) = request.into_parts();
+        let body = incoming.collect().await.map(|body| body.to_bytes());
+        let answer = control::answer(&self.world, &parts, &body.unwrap_or_default());
+        answer.map(|body| Counted { body, flight: None })
     }
 
     async fn read(&self, request: Request<Incoming>, now: Timestamp) -> Result<Asked, Hangup> {

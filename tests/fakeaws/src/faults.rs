@@ -75,11 +75,11 @@ pub enum Fault {
     StsUnavailable,
     StsThrottling,
     RegionDisabled,
-    /// AssumeRole answers with credentials that live this long.
+    /// `AssumeRole` answers with credentials that live this long.
     ShortLivedSession {
         seconds: u64,
     },
-    /// AssumeRole answers with credentials that are over.
+    /// `AssumeRole` answers with credentials that are over.
     AlreadyExpiredSession,
 }
 

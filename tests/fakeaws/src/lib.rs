@@ -24,31 +24,39 @@
 //! # }
 //! ```
 //!
-//! A request's way: [`server`] reads who asks for what, picks the faults that strike it, and hands
-//! it to [`s3`] (through `s3s`), [`sts`] or [`cloudtrail`]; those ask [`identity`] whether it may
-//! be; the answer is dated, damaged if a fault says so, counted and sent.
+//! A request's way: `exchange` reads who asks for what, picks the faults that strike it, and hands
+//! it to `s3` (through `s3s`), `sts` or `cloudtrail`; those ask the `caller`'s policies whether it
+//! may be; the answer is dated, damaged if a fault says so, counted and sent.
 
+mod caller;
 mod clock;
 mod cloudtrail;
 mod conditions;
+mod control;
 mod counters;
+mod delivery;
+pub mod digests;
 mod exchange;
 mod failure;
 mod faults;
+mod generated;
 mod iam;
 mod identity;
+mod log_body;
 mod object;
 mod op;
 pub mod policies;
 mod public_keys;
 mod reply;
 mod s3;
+pub mod scenario;
 mod server;
 mod sigv4;
 mod store;
 mod sts;
 mod sts_input;
 mod sync;
+mod trail;
 mod world;
 mod xml;
 
@@ -60,4 +68,5 @@ pub use object::{Body, ChecksumKind, ObjectSpec, Sse, StoredObject};
 pub use op::Op;
 pub use public_keys::PublicKey;
 pub use server::FakeAws;
+pub use trail::{Bodies, Cadence, Delivery, Kind, Trail};
 pub use world::{BucketSpec, World};

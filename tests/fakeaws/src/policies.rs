@@ -1,6 +1,6 @@
 //! The policy documents that the sharing scenarios are made of.
 //!
-//! Shapes after "Sharing CloudTrail log files between AWS accounts", in the tight form: listing is
+//! Shapes after "Sharing `CloudTrail` log files between AWS accounts", in the tight form: listing is
 //! allowed below one prefix only.
 
 use serde_json::{Value, json};

@@ -142,7 +142,7 @@ fn broken(sent: Bytes, end: End) -> ReplyBody {
 /// A body that keeps its request in flight until it is sent, and counts what is sent.
 pub(crate) struct Counted {
     pub body: ReplyBody,
-    pub flight: InFlight,
+    pub flight: Option<InFlight>,
 }
 
 impl Body for Counted {
@@ -156,8 +156,9 @@ impl Body for Counted {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && let Some(flight) = &self.flight
         {
-            self.flight.sent(data.len());
+            flight.sent(data.len());
         }
         polled
     }

@@ -26,9 +26,10 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 pub(crate) use self::multipart::Uploads;
 
+use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::faults::Fault;
-use crate::identity::{Caller, Rejection};
+use crate::identity::Rejection;
 use crate::op::Service;
 use crate::world::World;
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::exchange::Exchange;
 use crate::reply::Closing;
@@ -122,13 +124,19 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
+/// How often live trails deliver.
+const LIVE_BEAT: Duration = Duration::from_millis(200);
+
 async fn serve(world: World, listener: TcpListener, mut stopped: oneshot::Receiver<()>) {
-    let exchange = Arc::new(Exchange::new(world));
+    let exchange = Arc::new(Exchange::new(world.clone()));
     let mut connections = JoinSet::new();
+    let mut beat = tokio::time::interval(LIVE_BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = &mut stopped => return,
             Some(_) = connections.join_next() => {}
+            _ = beat.tick() => world.beat(),
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
                     connections.spawn(converse(Arc::clone(&exchange), stream));

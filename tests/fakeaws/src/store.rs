@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::object::Entry;
 
-/// A key split where CloudTrail's keys stop repeating themselves, with the first part shared:
+/// A key split where `CloudTrail`'s keys stop repeating themselves, with the first part shared:
 /// a million keys then take about 150 bytes each. The split carries no meaning.
 #[derive(Debug, Clone)]
 struct Key {

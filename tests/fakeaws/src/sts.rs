@@ -8,11 +8,12 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use crate::caller::{Ask, Caller, CallerKind};
 use crate::clock::iso_seconds;
 use crate::failure::{Failure, Ids};
 use crate::faults::Fault;
 use crate::iam::Policy;
-use crate::identity::{Ask, Caller, CallerKind, Role, SessionRequest, session_arn};
+use crate::identity::{Role, SessionRequest, session_arn};
 use crate::op::{Op, Target};
 use crate::reply::{Reply, reply};
 use crate::sts_input::AssumeRole;

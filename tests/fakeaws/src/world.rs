@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::clock::FakeClock;
 use crate::counters::{Counters, Meter, RequestRecord};
+use crate::delivery::Progress;
 use crate::faults::Faults;
 use crate::iam::Policy;
 use crate::identity::{AccessKey, Directory, RoleSpec, account_of};
@@ -19,6 +20,7 @@ use crate::public_keys::{PublicKey, PublicKeys};
 use crate::s3::Uploads;
 use crate::store::Store;
 use crate::sync::Shared;
+use crate::trail::Trail;
 
 /// A bucket to create.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,7 +68,13 @@ pub(crate) struct Inner {
     pub faults: Faults,
     pub meter: Meter,
     pub endpoint_region: Shared<Option<String>>,
-    /// Says who may read an answer's time, so that continuation tokens of other worlds fail.
+    /// What the control interface tells about this world.
+    pub scenario: Shared<Value>,
+    pub trails: Shared<Vec<Trail>>,
+    pub progress: Shared<Progress>,
+    /// Until when the server delivers by itself.
+    pub live: Shared<Option<Timestamp>>,
+    /// Seals continuation tokens, so that those of another world are refused.
     pub token_seal: u64,
 }
 
@@ -82,6 +90,10 @@ impl World {
             faults: Faults::default(),
             meter: Meter::default(),
             endpoint_region: Shared::default(),
+            scenario: Shared::default(),
+            trails: Shared::default(),
+            progress: Shared::default(),
+            live: Shared::default(),
             token_seal: fastrand::u64(..),
         }))
     }
@@ -321,7 +333,7 @@ impl World {
     }
 }
 
-/// The keys with which CloudTrail signs digests.
+/// The keys with which `CloudTrail` signs digests.
 impl World {
     /// Publishes a key in one region, as `ListPublicKeys` of that region will show it.
     pub fn add_public_key(&self, region: &str, key: PublicKey) {

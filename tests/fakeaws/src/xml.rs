@@ -16,7 +16,7 @@ impl Xml {
     }
 
     pub fn open(&mut self, name: &str) -> &mut Self {
-        let _ = write!(self.0, "<{name}>");
+        self.0.extend(["<", name, ">"]);
         self
     }
 
@@ -26,7 +26,7 @@ impl Xml {
     }
 
     pub fn close(&mut self, name: &str) -> &mut Self {
-        let _ = write!(self.0, "</{name}>");
+        self.0.extend(["</", name, ">"]);
         self
     }
 
@@ -59,6 +59,10 @@ impl Xml {
 /// Control characters become references, as S3 writes them: illegal in XML 1.0, and the reason why
 /// listings should ask for `encoding-type=url`.
 fn escape(text: &str, into: &mut String) {
+    let is_plain = |byte| byte >= b' ' && !matches!(byte, b'&' | b'<' | b'>' | b'"' | 0x7f);
+    if text.bytes().all(is_plain) {
+        return into.push_str(text);
+    }
     for character in text.chars() {
         match character {
             '&' => into.push_str("&amp;"),

@@ -6,9 +6,9 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3Error, S3Result};
 
 use super::Known;
+use crate::caller::{Ask, Caller};
 use crate::failure::Failure;
 use crate::iam::Context;
-use crate::identity::{Ask, Caller};
 use crate::world::World;
 
 pub(super) struct Access(pub World);

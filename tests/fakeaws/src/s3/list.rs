@@ -3,6 +3,8 @@
 //! Their documents are written here, because S3 encodes keys in a way of its own when it is asked
 //! to, and because a fault may ask for a document that no serializer would write.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::dto::{
@@ -11,10 +13,10 @@ use s3s::dto::{
 };
 
 use super::NAMESPACE;
+use crate::caller::Caller;
 use crate::clock::iso_millis;
 use crate::failure::Failure;
 use crate::faults::Fault;
-use crate::identity::Caller;
 use crate::object::Entry;
 use crate::store::{After, Last, Page, PageQuery};
 use crate::world::World;
@@ -22,6 +24,13 @@ use crate::xml::Xml;
 
 /// No page is longer, whatever is asked for.
 const MOST_KEYS: usize = 1_000;
+
+/// A page with what it says about its successor, which faults may falsify.
+struct Claimed {
+    page: Page,
+    next: Option<String>,
+    is_truncated: bool,
+}
 
 pub(super) fn v2(
     world: &World,
@@ -36,34 +45,63 @@ pub(super) fn v2(
         Some(Last::Prefix(prefix)) => Some(After::Prefix(prefix)),
         None => non_empty(input.start_after.as_deref()).map(After::Key),
     };
-    let max_keys = max_keys(input.max_keys)?;
     let query = PageQuery {
         prefix: input.prefix.as_deref().unwrap_or_default(),
         delimiter: non_empty(input.delimiter.as_deref()),
         after,
-        max_keys,
+        max_keys: max_keys(input.max_keys)?,
     };
-    let mut page = page(world, &input.bucket, &query)?;
-    let mut next = page.last.as_ref().map(|last| seal_token(world, last));
-    let mut truncated = next.is_some();
-    for fault in faults {
-        match fault {
-            Fault::ListTokenLoop => {
-                let looping = token.map(str::to_owned).or_else(|| next.clone());
-                next =
-                    Some(looping.unwrap_or_else(|| seal_token(world, &Last::Key(String::new()))));
-                truncated = true;
-            }
-            Fault::ListEmptyTruncated => {
-                page = Page::default();
-                next = Some(token.map_or_else(|| seal_token(world, &start(&query)), str::to_owned));
-                truncated = true;
-            }
-            Fault::ListNoToken => (truncated, next) = (true, None),
-            Fault::ListDropsKey => drop(page.contents.pop()),
-            _ => {}
+    let page = page(world, &input.bucket, &query)?;
+    let next = page.last.as_ref().map(|last| seal_token(world, last));
+    let honest = Claimed {
+        page,
+        is_truncated: next.is_some(),
+        next,
+    };
+    let start = token.map_or_else(|| seal_token(world, &start(&query)), str::to_owned);
+    let claimed = faults
+        .iter()
+        .fold(honest, |claimed, fault| falsified(claimed, fault, &start));
+    let document = v2_document(world, input, &query, &claimed, encoding);
+    Ok(spoil(document, faults))
+}
+
+/// `start` is a token that leads to this very page.
+fn falsified(claimed: Claimed, fault: &Fault, start: &str) -> Claimed {
+    let again = Some(start.to_owned());
+    match fault {
+        Fault::ListTokenLoop => Claimed {
+            next: again,
+            is_truncated: true,
+            ..claimed
+        },
+        Fault::ListEmptyTruncated => Claimed {
+            page: Page::default(),
+            next: again,
+            is_truncated: true,
+        },
+        Fault::ListNoToken => Claimed {
+            next: None,
+            is_truncated: true,
+            ..claimed
+        },
+        Fault::ListDropsKey => {
+            let mut page = claimed.page;
+            page.contents.pop();
+            Claimed { page, ..claimed }
         }
+        _ => claimed,
     }
+}
+
+fn v2_document(
+    world: &World,
+    input: &ListObjectsV2Input,
+    query: &PageQuery<'_>,
+    claimed: &Claimed,
+    encoding: Encoding,
+) -> String {
+    let page = &claimed.page;
     let mut xml = Xml::document();
     xml.open_in("ListBucketResult", NAMESPACE)
         .text("Name", &input.bucket)
@@ -74,24 +112,30 @@ pub(super) fn v2(
         input.start_after.as_deref(),
         encoding,
     );
-    if let Some(token) = token {
-        xml.text("ContinuationToken", token);
-    }
-    if let Some(next) = &next {
-        xml.text("NextContinuationToken", next);
-    }
+    optional(
+        &mut xml,
+        "ContinuationToken",
+        input.continuation_token.as_deref(),
+        Encoding::Verbatim,
+    );
+    optional(
+        &mut xml,
+        "NextContinuationToken",
+        claimed.next.as_deref(),
+        Encoding::Verbatim,
+    );
     xml.number(
         "KeyCount",
         (page.contents.len() + page.common_prefixes.len()) as u64,
     )
-    .number("MaxKeys", max_keys as u64);
+    .number("MaxKeys", query.max_keys as u64);
     optional(&mut xml, "Delimiter", query.delimiter, encoding);
     encoding.announce(&mut xml);
-    xml.flag("IsTruncated", truncated);
+    xml.flag("IsTruncated", claimed.is_truncated);
     let owner = input.fetch_owner.unwrap_or_default();
     let owner = owner.then(|| owner_of(world, &input.bucket));
-    items(&mut xml, &page, encoding, owner.as_deref());
-    Ok(spoil(xml.close("ListBucketResult").finish(), faults))
+    items(&mut xml, page, encoding, owner.as_deref());
+    xml.close("ListBucketResult").finish()
 }
 
 pub(super) fn v1(
@@ -217,7 +261,7 @@ fn items(xml: &mut Xml, page: &Page, encoding: Encoding, owner: Option<&str>) {
 }
 
 fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: Option<&str>) {
-    let object = entry.object();
+    let object = entry.listed();
     xml.open("Contents")
         .text("Key", &encoding.of(key))
         .text("LastModified", &iso_millis(object.modified))
@@ -226,11 +270,11 @@ fn contents(xml: &mut Xml, key: &str, entry: &Entry, encoding: Encoding, owner: 
         xml.text("ChecksumAlgorithm", kind.name())
             .text("ChecksumType", "FULL_OBJECT");
     }
-    xml.number("Size", object.size());
+    xml.number("Size", object.size);
     if let Some(owner) = owner {
         xml.open("Owner").text("ID", owner).close("Owner");
     }
-    xml.text("StorageClass", &object.storage_class)
+    xml.text("StorageClass", object.storage_class)
         .close("Contents");
 }
 
@@ -264,16 +308,16 @@ impl Encoding {
     }
 
     /// Form style: a space is `+` and a plus is `%2B`, but slashes stay as they are.
-    fn of(self, text: &str) -> String {
-        match self {
-            Encoding::Verbatim => text.to_owned(),
-            Encoding::Url => {
-                let parts = text.split('/');
-                let encoded =
-                    parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
-                encoded.collect::<Vec<String>>().join("/")
-            }
+    fn of(self, text: &str) -> Cow<'_, str> {
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'*')
+        };
+        if self == Encoding::Verbatim || text.bytes().all(plain) {
+            return Cow::Borrowed(text);
         }
+        let parts = text.split('/');
+        let encoded = parts.map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect());
+        Cow::Owned(encoded.collect::<Vec<String>>().join("/"))
     }
 
     fn announce(self, xml: &mut Xml) {

@@ -10,8 +10,9 @@ use s3s::dto::{
 };
 
 use super::access::may;
+use crate::caller::{Ask, Caller};
 use crate::failure::Failure;
-use crate::identity::{Ask, Caller, account_of};
+use crate::identity::account_of;
 use crate::object::{ChecksumKind, STANDARD, Sse, StoredObject};
 use crate::world::World;
 

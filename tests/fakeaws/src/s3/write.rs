@@ -1,6 +1,7 @@
 //! Writing, copying and deleting objects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,8 +17,8 @@ use s3s::dto::{
 
 use super::access::may;
 use super::read::{condition_holds, encryption, readable, stamp};
+use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::identity::Caller;
 use crate::object::{Body, ChecksumKind, Entry, ObjectSpec, STANDARD, Sse, StoredObject, md5_hex};
 use crate::world::World;
 
@@ -210,6 +211,36 @@ pub(super) fn copy(
     request: &S3Request<CopyObjectInput>,
 ) -> Result<CopyObjectOutput, Failure> {
     let input = &request.input;
+    let source = copy_source(world, caller, input)?;
+    let conditions = PutConditions {
+        if_match: None,
+        if_none_match: request.headers.contains_key("if-none-match"),
+    };
+    let stored = store(
+        world,
+        &input.bucket,
+        &input.key,
+        copied(&source, input),
+        &conditions,
+    )?;
+    let result = CopyObjectResult {
+        e_tag: Some(ETag::Strong(stored.etag.clone())),
+        last_modified: Some(stamp(&stored)),
+        checksum_crc64nvme: checksum_of(&stored, ChecksumKind::Crc64Nvme),
+        ..CopyObjectResult::default()
+    };
+    Ok(CopyObjectOutput {
+        copy_object_result: Some(result),
+        ..CopyObjectOutput::default()
+    })
+}
+
+/// What is to be copied; the same credentials must be allowed to read it.
+fn copy_source(
+    world: &World,
+    caller: &Caller,
+    input: &CopyObjectInput,
+) -> Result<Arc<StoredObject>, Failure> {
     let CopySource::Bucket {
         bucket,
         key,
@@ -228,29 +259,12 @@ pub(super) fn copy(
         let message = "The source object of the COPY action is not in the active tier.";
         return Err(Failure::forbidden("ObjectNotInActiveTierError", message));
     }
-    if input
-        .copy_source_if_match
-        .as_ref()
-        .is_some_and(|wanted| !condition_holds(wanted, &source.etag))
-    {
-        return Err(Failure::precondition("x-amz-copy-source-If-Match"));
+    match &input.copy_source_if_match {
+        Some(wanted) if !condition_holds(wanted, &source.etag) => {
+            Err(Failure::precondition("x-amz-copy-source-If-Match"))
+        }
+        _ => Ok(source),
     }
-    let conditions = PutConditions {
-        if_match: None,
-        if_none_match: request.headers.contains_key("if-none-match"),
-    };
-    let spec = copied(&source, input);
-    let stored = store(world, &input.bucket, &input.key, spec, &conditions)?;
-    let result = CopyObjectResult {
-        e_tag: Some(ETag::Strong(stored.etag.clone())),
-        last_modified: Some(stamp(&stored)),
-        checksum_crc64nvme: checksum_of(&stored, ChecksumKind::Crc64Nvme),
-        ..CopyObjectResult::default()
-    };
-    Ok(CopyObjectOutput {
-        copy_object_result: Some(result),
-        ..CopyObjectOutput::default()
-    })
 }
 
 /// Metadata goes with the bytes unless it is replaced; storage class and encryption never do.

@@ -8,7 +8,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
@@ -198,7 +198,13 @@ impl<'a> Call<'a> {
         self
     }
 
-    pub fn send(mut self) -> Answer {
+    pub fn send(self) -> Answer {
+        let (address, method) = (self.aws.address(), self.method);
+        exchange(address, &self.bytes("close"), method)
+    }
+
+    /// The signed request as it goes over the wire.
+    pub fn bytes(mut self, connection: &str) -> Vec<u8> {
         let host = self.aws.address().to_string();
         self.headers.push(("host".into(), host));
         if let Some(signer) = self.signer.clone() {
@@ -212,13 +218,13 @@ impl<'a> Call<'a> {
         for (name, value) in &self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
+        let length = self.body.len();
         request.push_str(&format!(
-            "content-length: {}\r\nconnection: close\r\n\r\n",
-            self.body.len()
+            "content-length: {length}\r\nconnection: {connection}\r\n\r\n"
         ));
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(&self.body);
-        exchange(self.aws, &bytes, self.method)
+        bytes
     }
 
     fn query_string(&self) -> String {
@@ -301,8 +307,8 @@ pub fn path_of(bucket: &str, key: &str) -> String {
 }
 
 /// Sends bytes and reads an answer, whatever becomes of it.
-pub fn exchange(aws: &FakeAws, request: &[u8], method: &str) -> Answer {
-    let mut stream = TcpStream::connect(aws.address()).expect("a connection");
+pub fn exchange(address: SocketAddr, request: &[u8], method: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("a connection");
     stream
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("a timeout");

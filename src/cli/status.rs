@@ -1,0 +1,168 @@
+//! `trailsync status`: how far every account is, from the state alone.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::HumanBytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use crate::clock::{Clock, Timestamp, seconds_between};
+use crate::config::Config;
+use crate::error::Error;
+use crate::key::Shown;
+use crate::ledger::Ledger;
+use crate::status::{Age, Condition, Progress, Rows, Status};
+
+/// Options of `trailsync status`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// A line for every kind and region as well.
+    #[arg(long, short)]
+    pub streams: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Again and again, until it is interrupted.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Seconds between two looks with `--follow`.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: u64,
+}
+
+/// Quarantined objects and alarms that are shown; the counts are whole.
+const SHOWN: u32 = 20;
+
+/// Prints the state; exits with 1 when an account is failing or late.
+///
+/// # Errors
+/// `Fatal` when there is no state, or it cannot be read.
+pub async fn status(
+    config: &Config, options: &Options, clock: &dyn Clock, stop: &CancellationToken, out: &mut (dyn Write + Send),
+) -> Result<Exit, Error> {
+    let ledger = Ledger::look(&config.state.dir).await?;
+    loop {
+        let status = read(&ledger, clock.now()).await?;
+        let text = if options.json { json(&status) } else { table(&status, options.streams) };
+        let clear = if options.follow && !options.json && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        let written = write!(out, "{clear}{text}").and_then(|()| out.flush());
+        let pause = tokio::time::sleep(Duration::from_secs(options.every));
+        if !options.follow || written.is_err() || stop.run_until_cancelled(pause).await.is_none() {
+            return Ok(if status.condition >= Condition::Late { Exit::Incomplete } else { Exit::Done });
+        }
+    }
+}
+
+async fn read(ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
+    let rows = Rows {
+        checkpoints: ledger.checkpoints().await?,
+        sessions: ledger.sessions().await?,
+        quarantine: ledger.quarantine(SHOWN).await?,
+        alarms: ledger.alarms(200).await?,
+    };
+    Ok(Status::of(rows, now))
+}
+
+fn json(status: &Status) -> String {
+    serde_json::to_string(status).map(|text| text + "\n").unwrap_or_default()
+}
+
+fn table(status: &Status, streams: bool) -> String {
+    let mut text = format!("{}\n\n", status.summary);
+    let mut table = new_table(&["account", "state", "listed through", "newest object", "lag", "objects", "bytes", "failed", "quar.", "next poll", "LIST", "GET", "price"]);
+    for account in &status.accounts {
+        let organization = account.organization.as_ref().map(|organization| format!("{organization}/")).unwrap_or_default();
+        table.add_row(row(format!("{}/{organization}{}", account.source, account.account), &account.progress, status.at));
+        for stream in account.streams.iter().filter(|_| streams) {
+            table.add_row(row(format!("  {} {}", stream.kind, Shown(&stream.region)), &stream.progress, status.at));
+        }
+    }
+    text += &format!("{table}\n");
+    text += &sessions(status);
+    text += &troubles(status);
+    text
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+}
+
+fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "never".into(), |at| at.to_string());
+    let next = progress.next_poll.map_or_else(|| "-".into(), |at| match seconds_between(now, at) {
+        ..=0 => "now".to_owned(),
+        seconds => format!("in {}", Age(seconds)),
+    });
+    let mut condition = progress.condition.to_string();
+    if let Some(sweep) = &progress.sweep {
+        condition += &format!(" (listing {sweep})");
+    }
+    vec![
+        name,
+        condition,
+        time(progress.listed_through),
+        time(progress.newest_object),
+        progress.lag_seconds.map_or_else(|| "-".into(), |lag| Age(lag).to_string()),
+        progress.objects.to_string(),
+        HumanBytes(progress.bytes).to_string(),
+        progress.failing.to_string(),
+        progress.quarantined.to_string(),
+        next,
+        progress.list_requests.values().sum::<u64>().to_string(),
+        progress.get_requests.to_string(),
+        format!("${:.4}", progress.request_dollars),
+    ]
+}
+
+fn sessions(status: &Status) -> String {
+    let mut table = new_table(&["source", "role", "session", "expires", "next renewal", "renewals", "failures"]);
+    for session in &status.sessions {
+        let until = |at: Option<Timestamp>| at.map_or_else(|| "-".into(), |at| match seconds_between(status.at, at) {
+            ..=0 => format!("{} ago", Age(seconds_between(at, status.at))),
+            seconds => format!("in {}", Age(seconds)),
+        });
+        table.add_row(vec![
+            session.source.clone(),
+            session.role_arn.clone().unwrap_or_else(|| "none: the bucket policy grants us".into()),
+            session.session_name.clone().unwrap_or_else(|| "-".into()),
+            until(session.expires),
+            until(session.next_renewal),
+            session.renewals.to_string(),
+            session.failures.to_string(),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+/// What needs the reader: failing streams, alarms, quarantine, with since when and why.
+fn troubles(status: &Status) -> String {
+    let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
+    let mut lines = Vec::new();
+    for account in &status.accounts {
+        for stream in account.streams.iter().filter(|stream| stream.progress.error.is_some()) {
+            let why = stream.progress.error.as_deref().unwrap_or_default();
+            lines.push(format!("failing{}: {}/{} {} {}: {}", since(stream.progress.failing_since), account.source, account.account, stream.kind, Shown(&stream.region), Shown(why)));
+        }
+    }
+    for session in &status.sessions {
+        if let Some(error) = &session.last_error {
+            lines.push(format!("credentials{}: {}: {}", since(session.last_error_at), session.source, Shown(error)));
+        }
+    }
+    for alarm in status.alarms.iter().take(SHOWN as usize) {
+        lines.push(format!("alarm {}{}: {}: {}", alarm.kind, since(alarm.first_at), alarm.source, Shown(&alarm.detail)));
+    }
+    for object in &status.quarantine {
+        let state = if object.quarantined { "quarantine" } else { "failing" };
+        lines.push(format!("{state}{}: {}: {} tries: {}", since(object.first_failed), object.source, object.attempts, Shown(&object.reason)));
+    }
+    if !status.unknown_folders.is_empty() {
+        lines.push(format!("{} folders are not mirrored (`--json` names them)", status.unknown_folders.len()));
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
+}

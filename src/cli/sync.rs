@@ -1,0 +1,235 @@
+//! `trailsync sync`: mirrors everything that is new, once.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use futures_util::stream::iter;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Exit;
+use crate::assemble::{Parts, assemble, mirrored_before};
+use crate::clock::shift;
+use crate::config::Config;
+use crate::destination::local::Local;
+use crate::discover::discover;
+use crate::error::{Class, Error, Report};
+use crate::ledger::Ledger;
+use crate::mirror::{Mirror, Progress, Snapshot, Task};
+use crate::role::Process;
+use crate::scheduler::session_row;
+use crate::source::s3::S3Source;
+
+/// Options of `trailsync sync`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Only these sources.
+    pub sources: Vec<String>,
+    /// List everything again, against ledger and manifests.
+    #[arg(long)]
+    pub full: bool,
+    /// No progress bar.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How one source went.
+#[derive(Debug, Default)]
+struct Outcome {
+    streams: usize,
+    failed: Vec<Error>,
+    unreached: bool,
+}
+
+/// Mirrors everything that is new, once; says what was done on `out`.
+///
+/// # Errors
+/// `Fatal` when state or destination cannot be used.
+pub async fn sync(
+    config: &Config, options: &Options, process: &Process, stop: CancellationToken, out: &mut (dyn Write + Send),
+) -> Result<Exit, Error> {
+    let config = selected(config, &options.sources)?;
+    let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
+    let parts = assemble(&config, &opened.ledger, process)?;
+    let mirrors: Vec<_> = parts.iter().map(|part| part.mirror.clone()).collect();
+    let started = Instant::now();
+    let bar = (!options.quiet).then(|| Bar::start(mirrors.clone()));
+    let mut tasks = JoinSet::new();
+    for part in parts {
+        tasks.spawn(source(part, options.full, config.concurrency.passes, stop.clone()));
+    }
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        let panicked = |error| Error::of(Class::Fatal, Report::new("sync", "a source", error));
+        outcomes.push(outcome.map_err(panicked)??);
+    }
+    if let Some(bar) = bar {
+        bar.finish().await;
+    }
+    let exit = report(&outcomes, &opened.ledger, total(&mirrors), started.elapsed(), &stop, out).await?;
+    opened.ledger.close().await;
+    Ok(exit)
+}
+
+fn selected(config: &Config, names: &[String]) -> Result<Config, Error> {
+    let mut config = config.clone();
+    for name in names {
+        if !config.sources.contains_key(name) {
+            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+            let report = Report::new("sync", name, "there is no such source").mend(format!("name one of: {known}"));
+            return Err(Error::of(Class::Stream, report));
+        }
+    }
+    config.sources.retain(|name, _| names.is_empty() || names.contains(name));
+    Ok(config)
+}
+
+async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken) -> Result<Outcome, Error> {
+    let (keeper, end) = (part.keeper.clone(), CancellationToken::new());
+    let ready = keeper.ready().await;
+    let ledger = part.mirror.ledger();
+    ledger.save_session(&session_row(&part.wanted.source, &keeper.observe().borrow())).await?;
+    if let Err(error) = ready {
+        return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() });
+    }
+    let mut renewing = JoinSet::new();
+    let (renewed, token) = (keeper.clone(), end.clone());
+    renewing.spawn(async move { renewed.run(token).await });
+    let found = match discover(part.mirror.source(), &part.wanted).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() }),
+    };
+    for (folder, why) in &found.unknown {
+        let alarm = crate::ledger::Alarm { kind: "unknown_folder", subject: folder.clone(), detail: why.clone() };
+        ledger.alarm(&part.wanted.source, &alarm, part.mirror.service_clock().ours()).await?;
+    }
+    let streams = found.streams.len();
+    let mirror = &part.mirror;
+    let turns = iter(found.streams).map(|stream| whole_stream(mirror, stream, full, &stop)).buffer_unordered(passes);
+    let mut failed = found.failed;
+    for result in turns.collect::<Vec<_>>().await {
+        match result {
+            Ok(()) => {}
+            Err(error) if error.class() == Class::Fatal => return Err(error),
+            Err(error) => failed.push(error),
+        }
+    }
+    end.cancel();
+    while renewing.join_next().await.is_some() {}
+    ledger.save_session(&session_row(&part.wanted.source, &keeper.observe().borrow())).await?;
+    Ok(Outcome { streams, failed, unreached: false })
+}
+
+/// Takes turns until nothing more is due.
+async fn whole_stream(
+    mirror: &Arc<Mirror<S3Source, Local>>, stream: crate::layout::Stream, full: bool, stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut progress = mirror.resume(stream).await?;
+    let ended = turns(mirror, &mut progress, full, stop).await;
+    let ours = mirror.service_clock().ours();
+    mirror.ledger().pass_ended(&progress.stream, progress.id, ended.as_ref().err(), shift(ours, 3600), ours).await?;
+    ended
+}
+
+async fn turns(mirror: &Mirror<S3Source, Local>, progress: &mut Progress, full: bool, stop: &CancellationToken) -> Result<(), Error> {
+    if full {
+        mirror.list_everything(progress).await?;
+    }
+    let mut poll = true;
+    loop {
+        let task = Task { poll, until: Instant::now() + Duration::from_secs(60), stop: stop.clone() };
+        if !mirror.turn(progress, &task).await?.unfinished || stop.is_cancelled() {
+            return Ok(());
+        }
+        poll = false;
+    }
+}
+
+fn total(mirrors: &[Arc<Mirror<S3Source, Local>>]) -> Snapshot {
+    mirrors.iter().map(|mirror| mirror.meter().snapshot()).fold(Snapshot::default(), |a, b| Snapshot {
+        listed: a.listed + b.listed,
+        wanted: a.wanted + b.wanted,
+        wanted_bytes: a.wanted_bytes + b.wanted_bytes,
+        stored: a.stored + b.stored,
+        stored_bytes: a.stored_bytes + b.stored_bytes,
+        failed: a.failed + b.failed,
+        lists: a.lists + b.lists,
+        gets: a.gets + b.gets,
+    })
+}
+
+async fn report(
+    outcomes: &[Outcome], ledger: &Ledger, did: Snapshot, took: Duration, stop: &CancellationToken, out: &mut (dyn Write + Send),
+) -> Result<Exit, Error> {
+    let rows = ledger.checkpoints().await?;
+    let waiting: u64 = rows.iter().map(|row| row.failing + row.quarantined).sum();
+    for error in outcomes.iter().flat_map(|outcome| &outcome.failed) {
+        warn!(code = error.code(), "{error}");
+    }
+    let failed = outcomes.iter().map(|outcome| outcome.failed.len()).sum::<usize>();
+    let streams: usize = outcomes.iter().map(|outcome| outcome.streams).sum();
+    let line = format!(
+        "{} objects ({}) stored from {streams} streams in {:.1} s; {} LIST and {} GET requests; {waiting} objects not mirrored; {failed} failures",
+        did.stored, indicatif::HumanBytes(did.stored_bytes), took.as_secs_f64(), did.lists, did.gets,
+    );
+    // A closed pipe does not undo what was mirrored.
+    let _ = writeln!(out, "{line}");
+    Ok(match () {
+        () if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.unreached) => Exit::Unreachable,
+        () if failed > 0 || waiting > 0 || stop.is_cancelled() => Exit::Incomplete,
+        () => Exit::Done,
+    })
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Bar {
+    end: CancellationToken,
+    task: JoinSet<()>,
+}
+
+impl Bar {
+    fn start(mirrors: Vec<Arc<Mirror<S3Source, Local>>>) -> Self {
+        let end = CancellationToken::new();
+        let mut task = JoinSet::new();
+        let token = end.clone();
+        if io::stderr().is_terminal() {
+            task.spawn(draw(mirrors, token));
+        } else {
+            task.spawn(lines(mirrors, token));
+        }
+        Self { end, task }
+    }
+
+    async fn finish(mut self) {
+        self.end.cancel();
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
+async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
+    let template = "{bar:30} {human_pos}/{human_len} objects  {per_sec}  ETA {eta}  {msg}";
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    loop {
+        let now = total(&mirrors);
+        bar.set_length(now.wanted);
+        bar.set_position(now.stored);
+        bar.set_message(format!("{}, {} listed", indicatif::HumanBytes(now.stored_bytes), now.listed));
+        if end.run_until_cancelled(tokio::time::sleep(Duration::from_millis(200))).await.is_none() {
+            return bar.finish_and_clear();
+        }
+    }
+}
+
+async fn lines(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
+    while end.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_some() {
+        let now = total(&mirrors);
+        let line = format!("{} of {} objects stored ({}), {} listed\n", now.stored, now.wanted, indicatif::HumanBytes(now.stored_bytes), now.listed);
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
