@@ -1,0 +1,317 @@
+//! The program as an operator meets it: what it does with its state, its configuration and its signals.
+
+#[path = "support/account.rs"]
+mod account;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use account::{A, B, BUCKET, REGION, Shared};
+use fakeaws::{Fault, ObjectSpec, Op};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_trailsync");
+
+/// An account with some logs, and an operator's files.
+struct Host {
+    shared: Shared,
+    dir: TempDir,
+}
+
+impl Host {
+    async fn with_logs(days: i64, a_day: usize) -> Self {
+        let host =
+            Self { shared: Shared::own_logs().await, dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
+        for back in 0..days {
+            for n in 0..a_day {
+                host.deliver(back, &format!("{n:016}"));
+            }
+        }
+        host.write_config("");
+        host
+    }
+
+    /// A log that is dated so many days ago.
+    fn deliver(&self, days_ago: i64, random: &str) {
+        let at = trailsync::clock::shift(jiff::Timestamp::now(), -days_ago * 86_400).to_string();
+        let (day, minute) = (at[..10].replace('-', "/"), at[..16].replace(['-', ':'], ""));
+        let key = format!("AWSLogs/{B}/CloudTrail/{REGION}/{day}/{B}_CloudTrail_{REGION}_{minute}Z_{random}.json.gz");
+        self.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip(random)));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path("state/trailsync.db")
+    }
+
+    fn write_config(&self, more: &str) {
+        let (endpoint, arn, dir) = (self.shared.aws.endpoint(), &self.shared.role, self.dir.path().display());
+        let text = format!(
+            "[state]\ndir = \"{dir}/state\"\n[source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\n\
+             accounts = [\"{B}\"]\ndestination = {{ path = \"{dir}/mirror\", allow_volatile = true }}\n\
+             credentials = {{ access_key_id_env = \"B_KEY\", secret_access_key_env = \"B_SECRET\" }}\n\
+             role = {{ arn = \"{arn}\", session_name = \"trailsync\" }}\n\
+             endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", path_style = true }}\n{more}"
+        );
+        std::fs::write(self.path("trailsync.toml"), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config").arg(self.path("trailsync.toml")).args(arguments);
+        command.env("B_KEY", &self.shared.user.id).env("B_SECRET", &self.shared.user.secret).env("NO_COLOR", "1");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must end with this code; its output, both streams.
+    fn ends(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        text
+    }
+
+    fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn gets(&self) -> u64 {
+        self.shared.world.counters().total(Op::GetObject)
+    }
+
+    fn objects(&self) -> usize {
+        self.shared.world.object_count(BUCKET)
+    }
+
+    /// The daemon, once it runs.
+    fn daemon(&self) -> Daemon {
+        let mut child = self.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.contains("runs"), "{first}");
+        std::thread::spawn(move || for _ in lines {});
+        Daemon(child)
+    }
+
+    fn assert_mirrored(&self) {
+        for key in self.shared.world.keys(BUCKET, "") {
+            let copy = std::fs::read(self.path("mirror").join(&key)).unwrap_or_else(|error| panic!("{key}: {error}"));
+            assert_eq!(copy, self.shared.world.body(BUCKET, &key).unwrap(), "{key}");
+        }
+    }
+}
+
+/// A small log that says `text`.
+fn gzip(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    write!(gzip, "{{\"Records\":[{{\"eventID\":\"{text}\"}}]}}").unwrap();
+    gzip.finish().unwrap()
+}
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Ends it by SIGTERM; how it ended, and how long that took.
+    fn terminate(mut self) -> (Option<i32>, Duration) {
+        let asked = Instant::now();
+        self.signal(rustix::process::Signal::TERM);
+        (self.0.wait().unwrap().code(), asked.elapsed())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn file_names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_sync_mirrors_everything_and_a_second_one_fetches_nothing() {
+    let host = Host::with_logs(10, 5).await;
+    host.ends(0, &["sync"]);
+    host.assert_mirrored();
+    assert_eq!(host.gets(), 50);
+    host.ends(0, &["sync", "--full"]);
+    assert_eq!(host.gets(), 50);
+    let status = host.status();
+    assert_eq!(status["accounts"][0]["objects"], 50);
+    assert_eq!(status["accounts"][0]["account"], B);
+    assert_eq!(status["condition"], "current");
+}
+
+#[tokio::test]
+async fn a_second_instance_exits_at_once_and_says_who_holds_the_state() {
+    let host = Host::with_logs(1, 1).await;
+    let daemon = host.daemon();
+    let asked = Instant::now();
+    let said = host.ends(3, &["run"]);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(said.contains(&format!("process {}", daemon.0.id())), "{said}");
+    assert_eq!(host.status()["version"], 1, "status works beside the daemon");
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_daemon_stops_within_ten_seconds_while_bodies_stall_and_goes_on_later() {
+    let host = Host::with_logs(3, 20).await;
+    let stalled = host.shared.world.faults().inject(Fault::Stall { after: 10 }).on(Op::GetObject).every(3);
+    let daemon = host.daemon();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (code, took) = daemon.terminate();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    host.shared.world.faults().remove(stalled);
+    host.ends(0, &["sync"]);
+    host.assert_mirrored();
+    assert_eq!(file_names(&host.path("mirror/.trailsync/stage")), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_missing_database_is_not_made_again_and_rebuild_finds_everything() {
+    let host = Host::with_logs(10, 5).await;
+    host.ends(0, &["sync"]);
+    let before = host.gets();
+    std::fs::remove_dir_all(host.path("state")).unwrap();
+    let said = host.ends(3, &["sync"]);
+    assert!(said.contains("trailsync rebuild"), "{said}");
+    assert!(!host.database().exists());
+    let said = host.ends(0, &["rebuild"]);
+    assert!(said.contains("sealed days"), "{said}");
+    host.ends(0, &["sync"]);
+    assert_eq!(host.gets(), before, "nothing is fetched twice after a rebuild");
+    assert_eq!(host.status()["accounts"][0]["objects"], 50);
+    host.ends(3, &["rebuild"]);
+    host.ends(0, &["rebuild", "--set-aside"]);
+    assert!(file_names(&host.path("state")).iter().any(|name| name.contains("before-rebuild")));
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_left_as_it_is() {
+    let host = Host::with_logs(1, 3).await;
+    host.ends(0, &["sync"]);
+    let mut bytes = std::fs::read(host.database()).unwrap();
+    for byte in bytes.iter_mut().take(4096) {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(host.database(), &bytes).unwrap();
+    let said = host.ends(3, &["sync"]);
+    assert!(said.contains("cannot be read"), "{said}");
+    assert_eq!(std::fs::read(host.database()).unwrap(), bytes);
+    std::fs::write(host.database(), b"").unwrap();
+    let said = host.ends(3, &["sync"]);
+    assert!(said.contains("rebuild"), "{said}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let host = Host::with_logs(1, 3).await;
+    host.ends(0, &["sync"]);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(host.database());
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99999999, 'later', 1, x'00', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    pool.close().await;
+    let said = host.ends(3, &["sync"]);
+    assert!(said.contains("newer trailsync"), "{said}");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_exits_with_2_names_every_mistake_and_touches_nothing() {
+    let host = Host::with_logs(1, 1).await;
+    host.write_config(
+        "[source.other]\nbucket = \"UPPER\"\nregion = \"nowhere\"\ndestination = { path = \"relative\" }\n",
+    );
+    let said = host.ends(2, &["run"]);
+    for path in ["source.other.bucket", "source.other.region", "source.other.destination.path"] {
+        assert!(said.contains(path), "{path} is not in: {said}");
+    }
+    assert!(!host.path("state").exists() && !host.path("mirror").exists());
+    assert_eq!(host.shared.world.recent().len(), 0, "no request was sent");
+}
+
+#[tokio::test]
+async fn an_object_that_is_denied_is_shown_and_retry_mirrors_it_once_it_is_allowed() {
+    let host = Host::with_logs(1, 5).await;
+    let denied =
+        host.shared.world.faults().inject(Fault::AccessDenied).on(Op::GetObject).key_contains("0000000003").always();
+    host.ends(1, &["sync"]);
+    let status = host.status();
+    assert_eq!(status["accounts"][0]["objects"], 4);
+    assert_eq!(status["quarantine"][0]["code"], "AccessDenied");
+    assert!(status["quarantine"][0]["reason"].as_str().unwrap().contains("s3:GetObject"), "{status}");
+    host.shared.world.faults().remove(denied);
+    assert!(host.ends(0, &["retry"]).contains("1 objects"));
+    host.ends(0, &["sync"]);
+    host.assert_mirrored();
+    assert_eq!(host.objects(), 5);
+}
+
+#[tokio::test]
+async fn an_unreachable_service_is_exit_75_and_says_which_hop_failed() {
+    let host = Host::with_logs(1, 1).await;
+    host.shared.world.remove_role(&host.shared.role);
+    let said = host.ends(75, &["sync"]);
+    assert!(said.contains("AssumeRole") && said.contains("sts:AssumeRole"), "{said}");
+}
+
+#[tokio::test]
+async fn what_the_source_replaces_or_removes_is_kept_and_alarmed() {
+    let host = Host::with_logs(1, 2).await;
+    host.ends(0, &["sync"]);
+    let keys = host.shared.world.keys(BUCKET, "");
+    let first = host.shared.world.body(BUCKET, &keys[0]).unwrap();
+    let second = host.shared.world.body(BUCKET, &keys[1]).unwrap();
+    host.shared.world.put_object(BUCKET, &keys[0], ObjectSpec::log(gzip("forged")));
+    host.shared.world.delete_object(BUCKET, &keys[1]);
+    host.ends(0, &["sync"]);
+    assert_eq!(std::fs::read(host.path("mirror").join(&keys[0])).unwrap(), first);
+    assert_eq!(std::fs::read(host.path("mirror").join(&keys[1])).unwrap(), second);
+    let status = host.status();
+    let kinds: Vec<_> =
+        status["alarms"].as_array().unwrap().iter().map(|alarm| alarm["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"replaced") && kinds.contains(&"vanished"), "{kinds:?}");
+    let folder = host.path("mirror").join(&keys[0]);
+    let names = file_names(folder.parent().unwrap());
+    assert_eq!(
+        names.iter().filter(|name| name.contains("%_v")).count(),
+        1,
+        "the later version stands beside: {names:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let host = Host::with_logs(1, 40).await;
+    host.shared.world.faults().inject(Fault::Stall { after: 10 }).on(Op::GetObject).always();
+    let mut daemon = host.daemon();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.signal(rustix::process::Signal::INT);
+    let asked = Instant::now();
+    let code = daemon.0.wait().unwrap().code();
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+}
