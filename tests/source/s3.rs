@@ -313,17 +313,17 @@ async fn a_page_that_is_no_xml_is_transient_and_a_giant_one_is_cut_short() {
         let error = bucket.list(&under(PREFIX)).await.unwrap_err();
         assert_eq!((error.class(), error.code()), (Class::Transient, "MalformedAnswer"), "{fault:?}: {error}");
         assert!(error.to_string().contains(words) && error.to_string().len() < 1_000, "{error}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
 }
 
 #[tokio::test]
-async fn a_giant_page_of_attributes_below_the_limit_is_read_in_no_time() {
+async fn a_giant_page_of_attributes_below_the_limit_takes_seconds_not_minutes() {
     let (shared, bucket) = bucket().await;
     shared.world.faults().inject(Fault::ListGiantXml { bytes: 7_000_000 }).always();
     let began = std::time::Instant::now();
     let _ = bucket.list(&under(PREFIX)).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
