@@ -63,8 +63,10 @@ pub fn after_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// A prefix as the name of one directory of ours: slashes become `+`, all but letters, digits, `-`, `_` and `.`
-/// are percent-encoded, and so is a leading dot. Names that would be too long end in a hash of the whole.
+/// A prefix as the name of one directory of ours.
+///
+/// Slashes become `+`; all but letters, digits, `-`, `_` and `.` are percent-encoded, and so is a leading dot.
+/// Names that would be too long end in a hash of the whole.
 pub fn file_safe(prefix: &str) -> String {
     let mut name = String::with_capacity(prefix.len());
     for byte in prefix.trim_end_matches('/').bytes() {

@@ -30,6 +30,11 @@ pub struct Options {
     pub set_aside: bool,
 }
 
+/// Number, whether it holds the whole day, and where it is.
+type Generation = (u32, bool, PathBuf);
+/// A stream and the records of it that wait for a transaction, by suffix.
+type Batch = (Stream, StreamId, BTreeMap<String, Record>);
+
 /// Rows of one transaction.
 const ROWS: usize = 1000;
 
@@ -107,7 +112,7 @@ impl Rebuild<'_> {
     /// Takes the manifests beside the copy into the state directory and records their days.
     async fn take_manifests(&mut self, state_dir: &Path) -> Result<u64, Error> {
         let kept = self.source.destination.path.join(".trailsync/manifests");
-        let mut days: BTreeMap<(String, i32), Vec<(u32, bool, PathBuf)>> = BTreeMap::new();
+        let mut days: BTreeMap<(String, i32), Vec<Generation>> = BTreeMap::new();
         for path in files_under(&kept.join(&self.source.name))? {
             let name = path.strip_prefix(&kept).unwrap_or(&path);
             let copy = state_dir.join("manifests").join(name);
@@ -123,7 +128,7 @@ impl Rebuild<'_> {
         Ok(count)
     }
 
-    async fn record_day(&mut self, prefix: &str, day: Day, files: &[(u32, bool, PathBuf)]) -> Result<(), Error> {
+    async fn record_day(&mut self, prefix: &str, day: Day, files: &[Generation]) -> Result<(), Error> {
         let Some((stream, id)) = self.stream_of(&format!("{prefix}x")).await? else { return Ok(()) };
         let Some((last, _, newest)) = files.last() else { return Ok(()) };
         let first = files.iter().rev().find(|(_, whole, _)| *whole).map_or(1, |(generation, ..)| *generation);
@@ -140,7 +145,7 @@ impl Rebuild<'_> {
     async fn take_tree(&mut self) -> Result<(u64, u64), Error> {
         let (mut objects, mut foreign) = (0, 0);
         let mut sealed = Sealed::default();
-        let mut waiting: Option<(Stream, StreamId, BTreeMap<String, Record>)> = None;
+        let mut waiting: Option<Batch> = None;
         for found in self.tree.walk() {
             let place = match found? {
                 Found::Object(place) => place,
@@ -174,7 +179,7 @@ impl Rebuild<'_> {
         Ok((objects, foreign))
     }
 
-    async fn flush(&self, waiting: &mut Option<(Stream, StreamId, BTreeMap<String, Record>)>) -> Result<u64, Error> {
+    async fn flush(&self, waiting: &mut Option<Batch>) -> Result<u64, Error> {
         let Some((stream, id, rows)) = waiting.take() else { return Ok(0) };
         let commit = Commit { inserted: rows.into_values().collect(), ..Commit::default() };
         self.ledger.commit(&stream, id, &commit, &Checkpoint::default(), self.now).await?;
