@@ -22,6 +22,24 @@ pub fn harmless(c: char) -> bool {
     matches!(c, ' '..='~') || (!c.is_ascii() && c.is_alphanumeric())
 }
 
+/// The same JSON document in characters that are [`harmless`]: all others become escapes of JSON's own.
+///
+/// serde escapes no more than it must, and lets C1 controls and bidirectional characters through. Beyond
+/// ASCII, and at DEL, a document has only the text of its strings, so every such character may be escaped.
+pub fn harmless_json(document: &str) -> String {
+    let mut text = String::with_capacity(document.len());
+    for c in document.chars() {
+        if harmless(c) || c.is_ascii_whitespace() {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
+}
+
 /// Decodes what S3 sends under `encoding-type=url`: form style, `+` is a space.
 ///
 /// A `%` that no two hexadecimal digits follow stays as it is. Returns `None` when the bytes are not
@@ -102,6 +120,16 @@ mod tests {
     fn shown_text_stays_on_one_line_and_keeps_the_terminal_as_it_is() {
         let shown = Shown("é\u{202e}\x1b[0m\r\n\u{85}\u{feff}").to_string();
         assert_eq!(shown, "é\\u{202e}\\u{1b}[0m\\r\\n\\u{85}\\u{feff}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_and_harms_no_terminal() {
+        let key = "é\u{7f}\u{9b}31m\u{202e}\u{2028}\u{10ffff}\u{1b}\n\"";
+        let document = serde_json::to_string_pretty(&[key]).expect("JSON");
+        let shown = harmless_json(&document);
+        assert!(shown.chars().all(|c| harmless(c) || c == '\n'), "{shown:?}");
+        assert!(shown.contains("\\u009b31m\\u202e\\u2028\\udbff\\udfff"), "{shown}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).expect("JSON"), [key]);
     }
 
     #[test]

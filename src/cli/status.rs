@@ -12,7 +12,7 @@ use super::Exit;
 use crate::clock::{Clock, Timestamp, seconds_between};
 use crate::config::Config;
 use crate::error::Error;
-use crate::key::Shown;
+use crate::key::{Shown, harmless_json};
 use crate::ledger::Ledger;
 use crate::status::{Age, Condition, Progress, Rows, Status};
 
@@ -71,7 +71,7 @@ async fn read(ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
 }
 
 fn json(status: &Status) -> String {
-    serde_json::to_string(status).map(|text| text + "\n").unwrap_or_default()
+    serde_json::to_string(status).map(|text| harmless_json(&text) + "\n").unwrap_or_default()
 }
 
 fn table(status: &Status, streams: bool) -> String {

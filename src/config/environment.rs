@@ -18,8 +18,12 @@ use super::value::Kind;
 
 const PREFIX: &str = "TRAILSYNC_";
 
-/// Variables that set no option: the command line reads them.
-const RESERVED: &[&str] = &["TRAILSYNC_CONFIG"];
+/// Variables that set no option: the command line reads them, or a test build.
+const RESERVED: &[&str] = &[
+    "TRAILSYNC_CONFIG",
+    #[cfg(feature = "failpoints")]
+    "TRAILSYNC_FAILPOINT",
+];
 
 /// Short names of variables.
 const ALIASES: &[(&str, &str)] = &[("TRAILSYNC_LOG", "log.filter")];

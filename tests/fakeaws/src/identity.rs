@@ -180,6 +180,15 @@ impl Directory {
         (key, token)
     }
 
+    /// Secret and token of every session.
+    pub fn sessions(&self) -> Vec<(String, String)> {
+        let token = |key: &Key| match &key.holder {
+            Holder::Session(session) => Some((key.secret.clone(), session.token.clone())),
+            _ => None,
+        };
+        self.keys.values().filter_map(token).collect()
+    }
+
     pub fn secret(&self, key_id: &str) -> Option<String> {
         let key = self.keys.get(key_id).filter(|key| key.active)?;
         Some(key.secret.clone())

@@ -147,6 +147,11 @@ impl World {
         self.0.directory.write().add_root_key(account)
     }
 
+    /// Secret key and token of every session that was issued, to look for where they must not be.
+    pub fn issued_sessions(&self) -> Vec<(String, String)> {
+        self.0.directory.read().sessions()
+    }
+
     /// From now on the key is as unknown as one that never was.
     pub fn disable_key(&self, access_key_id: &str) {
         self.0.directory.write().disable_key(access_key_id);
