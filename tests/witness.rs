@@ -1,0 +1,283 @@
+//! An independent witness: moto as the service, the AWS CLI as the other mirror.
+//!
+//! Neither shares a line with us or with our own test server. moto checks our signatures and asks its policies; it
+//! is lenient elsewhere, so failures are tested against our own server, not here. The witness is a private Python
+//! environment, see `tests/witness-requirements.txt`; `TRAILSYNC_WITNESS` says where it is, or `skip`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// The account in which moto puts everybody.
+const ACCOUNT: &str = "123456789012";
+const BUCKET: &str = "witnessed-trail-logs";
+const REGION: &str = "us-east-1";
+const MEND: &str = "make it with `python3 -m venv target/witness && target/witness/bin/pip install -q -r \
+                    tests/witness-requirements.txt`, or set TRAILSYNC_WITNESS=skip";
+/// More than one page of the listing.
+const LOGS: usize = 1_030;
+
+/// Where the witness's programs are; `None` when it was sent away.
+fn witness() -> Option<PathBuf> {
+    let named = std::env::var_os("TRAILSYNC_WITNESS");
+    if named.as_deref() == Some(OsStr::new("skip")) {
+        println!("SKIPPED: TRAILSYNC_WITNESS=skip: no independent witness was heard");
+        return None;
+    }
+    let place = named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/witness"), PathBuf::from);
+    let programs = place.join("bin");
+    assert!(programs.join("moto_server").exists() && programs.join("aws").exists(), "no witness in {place:?}: {MEND}");
+    Some(programs)
+}
+
+/// A moto server of our own, ended with its owner.
+struct Moto {
+    server: Child,
+    address: SocketAddr,
+    programs: PathBuf,
+    key: Option<(String, String)>,
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Moto {
+    fn start(programs: PathBuf) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let address = free.expect("a free port");
+        let server = Command::new(programs.join("moto_server"))
+            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("moto starts");
+        let mut moto = Self { server, address, programs, key: None };
+        let patience = Instant::now() + Duration::from_secs(90);
+        while TcpStream::connect(address).is_err() {
+            assert!(moto.server.try_wait().expect("asked").is_none(), "moto ended at once: {MEND}");
+            assert!(Instant::now() < patience, "moto does not listen");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        moto
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A bare request without a signature; the answer's status.
+    fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> u16 {
+        let mut stream = TcpStream::connect(self.address).expect("connected");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n",
+            self.address
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("answered");
+        let answer = String::from_utf8_lossy(&answer);
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer}"))
+    }
+
+    /// The AWS CLI; what it says on stdout.
+    fn aws(&self, arguments: &[&str]) -> String {
+        let (id, secret) = self.key.clone().unwrap_or_else(|| ("anybody".into(), "anything".into()));
+        let done = Command::new(self.programs.join("aws"))
+            .args(arguments)
+            .env("AWS_ENDPOINT_URL", self.endpoint())
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("AWS_ACCESS_KEY_ID", id)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .env_remove("AWS_SESSION_TOKEN")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_PAGER", "")
+            .output()
+            .expect("aws runs");
+        assert!(done.status.success(), "aws {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("text")
+    }
+
+    fn aws_json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.aws(arguments)).expect("JSON")
+    }
+
+    fn put(&self, key: &str, metadata: &[(&str, &str)], body: &[u8]) {
+        let metadata = metadata.iter().map(|(name, value)| format!("x-amz-meta-{name}: {value}\r\n"));
+        let headers = metadata.chain(["Content-Type: application/json\r\nContent-Encoding: gzip\r\n".into()]);
+        let status = self.raw("PUT", &format!("/{BUCKET}/{}", encoded(key)), &headers.collect::<String>(), body);
+        assert_eq!(status, 200, "{key}");
+    }
+
+    /// A user with a key, and a role that trusts exactly this user (moto does not know trust in an account's root).
+    fn shared_role(&mut self) -> String {
+        let user = self.aws_json(&["iam", "create-user", "--user-name", "mirror"]);
+        let user = user["User"]["Arn"].as_str().expect("an ARN").to_owned();
+        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+            "Principal": {"AWS": user}, "Action": "sts:AssumeRole"}]});
+        let role = ["iam", "create-role", "--role-name", "ReadLogs", "--assume-role-policy-document"];
+        let role = self.aws_json(&[&role[..], &[&trust.to_string()]].concat());
+        let role = role["Role"]["Arn"].as_str().expect("an ARN").to_owned();
+        let bucket = format!("arn:aws:s3:::{BUCKET}");
+        let read = json!([{"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": [bucket, format!("{bucket}/*")]}]);
+        let mut for_user = read.as_array().expect("a list").clone();
+        for_user.push(json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}));
+        let document = |statements: Value| json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        let put = ["iam", "put-user-policy", "--user-name", "mirror", "--policy-name", "p", "--policy-document"];
+        self.aws(&[&put[..], &[&document(for_user.into())]].concat());
+        let put = ["iam", "put-role-policy", "--role-name", "ReadLogs", "--policy-name", "p", "--policy-document"];
+        self.aws(&[&put[..], &[&document(read)]].concat());
+        let key = self.aws_json(&["iam", "create-access-key", "--user-name", "mirror"]);
+        let part = |name: &str| key["AccessKey"][name].as_str().expect("a part of a key").to_owned();
+        self.key = Some((part("AccessKeyId"), part("SecretAccessKey")));
+        // From here on moto checks every signature and asks its policies.
+        assert_eq!(self.raw("POST", "/moto-api/reset-auth", "Content-Type: text/plain\r\n", b"0"), 200);
+        role
+    }
+}
+
+fn encoded(key: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
+    key.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(text.as_bytes()).expect("in memory");
+    gzip.finish().expect("in memory")
+}
+
+/// One stream of more than a page, a second region, two digests, and a name that a careless client would mangle.
+fn fill(moto: &Moto) -> Vec<String> {
+    let stream = |kind: &str, region: &str| format!("AWSLogs/{ACCOUNT}/{kind}/{region}/2023/07");
+    for number in 0..LOGS {
+        let (day, minute) = (10 + number % 9, number % 1_440);
+        let time = format!("202307{day}T{:02}{:02}Z", minute / 60, minute % 60);
+        let name = format!("{ACCOUNT}_CloudTrail_{REGION}_{time}_{number:016}.json.gz");
+        moto.put(&format!("{}/{day}/{name}", stream("CloudTrail", REGION)), &[], &gzip(&format!("{{\"n\":{number}}}")));
+    }
+    let elsewhere =
+        format!("{}/11/{ACCOUNT}_CloudTrail_eu-west-1_20230711T0005Z_abc.json.gz", stream("CloudTrail", "eu-west-1"));
+    moto.put(&elsewhere, &[], &gzip("{}"));
+    moto.put(&format!("{}/11/a b+c&d=e,f.json.gz", stream("CloudTrail", REGION)), &[], &gzip("{\"odd\":1}"));
+    let digest = |hour: u32| {
+        let folder = format!("{}/11", stream("CloudTrail-Digest", REGION));
+        let name = format!("{ACCOUNT}_CloudTrail-Digest_{REGION}_trail_{REGION}_20230711T{hour:02}0000Z.json.gz");
+        let key = format!("{folder}/{name}");
+        let signature = format!("{hour:02x}").repeat(256);
+        let metadata = [("signature", signature.as_str()), ("signature-algorithm", "SHA256withRSA")];
+        moto.put(&key, &metadata, &gzip("{\"digest\":true}"));
+        key
+    };
+    vec![digest(1), digest(2)]
+}
+
+fn configuration(moto: &Moto, role: &str, work: &Path) -> PathBuf {
+    let (id, secret) = moto.key.clone().expect("a key");
+    let file = |name: &str, text: &str, mode| {
+        let path = work.join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("its mode");
+        path
+    };
+    let (id, secret) = (file("id", &id, 0o600), file("secret", &secret, 0o600));
+    let (endpoint, work) = (moto.endpoint(), work.display());
+    let text = format!(
+        r#"
+[state]
+dir = "{work}/state"
+[source.witnessed]
+bucket = "{BUCKET}"
+region = "{REGION}"
+accounts = ["{ACCOUNT}"]
+destination = {{ path = "{work}/ours", allow_volatile = true }}
+endpoints = {{ s3 = "{endpoint}", sts = "{endpoint}", path_style = true }}
+credentials = {{ access_key_id_file = "{}", secret_access_key_file = "{}" }}
+[source.witnessed.role]
+arn = "{role}"
+session_name = "trailsync"
+"#,
+        id.display(),
+        secret.display()
+    );
+    file("trailsync.toml", &text, 0o600)
+}
+
+/// Every file below a folder by its path there, without what is trailsync's own.
+fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("readable") {
+            let path = entry.expect("an entry").path();
+            let below = path.strip_prefix(root).expect("below").to_str().expect("UTF-8").to_owned();
+            if path.is_dir() {
+                folders.extend((below != ".trailsync").then_some(path));
+            } else if !below.ends_with("%_meta.json") {
+                files.insert(below, std::fs::read(&path).expect("readable"));
+            }
+        }
+    }
+    files
+}
+
+fn sync(configuration: &Path) -> String {
+    let mut trailsync = Command::new(env!("CARGO_BIN_EXE_trailsync"));
+    // What tests are told in the environment is no option of the program.
+    std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TRAILSYNC_")).for_each(|(name, _)| {
+        trailsync.env_remove(name);
+    });
+    let done = trailsync
+        .arg("--config")
+        .arg(configuration)
+        .args(["--log", "warn", "sync", "--quiet"])
+        .output()
+        .expect("trailsync runs");
+    let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}: {said}{complained}", done.status);
+    said.into_owned()
+}
+
+#[test]
+fn the_copy_of_an_independent_service_is_the_one_that_the_aws_cli_makes() {
+    let Some(programs) = witness() else { return };
+    let mut moto = Moto::start(programs);
+    assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
+    let digests = fill(&moto);
+    let role = moto.shared_role();
+    let unsigned = moto.raw("GET", &format!("/{BUCKET}?list-type=2"), "", b"");
+    assert!(unsigned >= 400, "a witness that lets anybody in proves nothing: {unsigned}");
+    let work = tempfile::tempdir().expect("a directory");
+    let configuration = configuration(&moto, &role, work.path());
+    println!("trailsync: {}", sync(&configuration).trim());
+    let theirs = work.path().join("theirs");
+    moto.aws(&["s3", "sync", "--only-show-errors", &format!("s3://{BUCKET}"), theirs.to_str().expect("UTF-8")]);
+
+    let (ours, theirs) = (tree(&work.path().join("ours")), tree(&theirs));
+    assert_eq!(theirs.len(), LOGS + 4, "the witness saw everything");
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (path, bytes) in &theirs {
+        assert_eq!(&ours[path], bytes, "{path}");
+    }
+    for key in &digests {
+        let beside = std::fs::read(work.path().join("ours").join(format!("{key}%_meta.json"))).expect("a sidecar");
+        let beside: Value = serde_json::from_slice(&beside).expect("JSON");
+        let shown = moto.aws_json(&["s3api", "head-object", "--bucket", BUCKET, "--key", key]);
+        assert_eq!(beside["metadata"], shown["Metadata"], "{key}");
+        assert_eq!(shown["Metadata"]["signature"].as_str().map(str::len), Some(512), "{key}: it carries a signature");
+    }
+    let again = sync(&configuration);
+    assert!(again.starts_with("0 objects") && again.contains(" 0 GET requests"), "nothing is fetched twice: {again}");
+}
