@@ -42,6 +42,8 @@ path_style = true
 
 [source.consumer-{name}.destination]
 path = "{work}/mirror-{name}"
+# Temporary directories are often on tmpfs, and containers on overlayfs.
+allow_volatile = true
 
 # So short that the demo shows late files within seconds; the defaults are for a real bill.
 [source.consumer-{name}.poll]
