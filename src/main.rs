@@ -15,6 +15,8 @@ use trailsync::error::{Class, Error};
 use trailsync::role::Process;
 
 const DEFAULT_FILE: &str = "/etc/trailsync/trailsync.toml";
+/// Disk work in flight: more threads would only hold more memory.
+const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -61,13 +63,14 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
         eprintln!("{mistake}");
         return Exit::Configuration.into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("The runtime cannot be started: {error}");
-            return Exit::State.into();
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("The runtime cannot be started: {error}");
+                return Exit::State.into();
+            }
+        };
     let ended = runtime.block_on(async {
         let stop = stop_on_signals();
         execute(command, &loaded.config, environment, stop).await

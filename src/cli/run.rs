@@ -43,14 +43,15 @@ pub async fn run(config: &Config, process: &Process, stop: CancellationToken) ->
 /// Waits for the sources; the first that cannot go on ends all.
 async fn supervise(runners: &mut JoinSet<Result<(), Error>>, stop: &CancellationToken) -> Result<(), Error> {
     let mut first = Ok(());
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::pin!(deadline);
     loop {
-        let deadline = async {
-            stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
         let ended = tokio::select! {
             ended = runners.join_next() => ended,
-            () = deadline => {
+            () = &mut deadline => {
                 error!("Some passes did not stop in time; what they had not committed is found again");
                 runners.shutdown().await;
                 return first;
