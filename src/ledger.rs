@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
@@ -239,15 +240,14 @@ impl Ledger {
         } else {
             "SELECT * FROM objects WHERE stream = ? AND (day, name) >= (?, ?) AND day > 0 ORDER BY day, name LIMIT ?"
         };
-        let rows = sqlx::query(statement)
-            .bind(id.0)
-            .bind(from.0.0)
-            .bind(&from.1)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
-        rows.iter().map(|row| record_of(stream, row).ok_or_else(|| corrupt(stream, "a row of `objects`"))).collect()
+        let mut rows = sqlx::query(statement).bind(id.0).bind(from.0.0).bind(&from.1).bind(limit).fetch(&self.pool);
+        // Row by row: as the database driver holds them, rows take several times the memory of their records.
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+            records.push(record_of(stream, &row).ok_or_else(|| corrupt(stream, "a row of `objects`"))?);
+        }
+        Ok(records)
     }
 
     /// The time of the object that is `back` rows before the newest one; `None` when there are fewer.
