@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 LIVE_SECONDS = 55
 SESSION_SECONDS = 20
 STATUS_EVERY = 3
-KILL_AFTER = 14
+KILL_WITHIN = 14
 DOWN_SECONDS = 3
 CATCH_UP_SECONDS = 55
 STOP_SECONDS = 10
@@ -125,12 +125,20 @@ class Demo:
         roles = self.ask("counters")["roles"].values()
         self.say(" | ".join(parts) + f" | sessions {sum(role['total'] for role in roles)}")
 
-    def watch(self, seconds):
+    def watch(self, seconds, until=lambda: False):
+        """Shows the status every few seconds, until something is so or the time is over."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(max(0.0, min(STATUS_EVERY, end - time.monotonic())))
+        while time.monotonic() < end and not until():
+            shown = time.monotonic() + STATUS_EVERY
+            while time.monotonic() < shown and not until():
+                time.sleep(0.3)
             self.needs_daemon()
             self.say_status()
+
+    def is_a_third_done(self):
+        done = sum(row["objects"] for row in self.status_json()["accounts"])
+        counts = self.ask("deliveries")["by_account"]
+        return done * 3 >= sum(sum(counts[account].values()) for _, account, _ in self.consumers())
 
     def needs_daemon(self):
         if self.daemon.poll() is not None:
@@ -172,7 +180,7 @@ class Demo:
         self.say(f"the stand-in for AWS listens; two days of logs are there, more arrive for {LIVE_SECONDS} s")
         self.start_daemon()
         self.say("trailsync run")
-        self.watch(KILL_AFTER)
+        self.watch(KILL_WITHIN, self.is_a_third_done)
 
         self.daemon.send_signal(signal.SIGKILL)
         self.daemon.wait()
