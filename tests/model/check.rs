@@ -27,9 +27,11 @@ impl<B: Bucket, V: Vault> World<B, V> {
     ///
     /// `began` is when the turn began, `order` what had happened by then.
     pub async fn check_found(&mut self, began: Timestamp, order: u64) -> Checked {
+        let backlog = self.backlog.unwrap_or_default();
         let due = |suffix: &str, since: Timestamp, at: u64| {
-            let since = since.max(self.blurred);
-            at <= order && self.found_after(suffix, since).is_some_and(|wait| seconds_between(since, began) >= wait)
+            let wait = self.found_after(suffix, since.max(self.blurred));
+            let waited = seconds_between(since.max(self.blurred), began);
+            at <= order && wait.is_some_and(|wait| at <= backlog || waited >= wait)
         };
         if !self.outside.past().lives.iter().any(|(suffix, life)| match (&life.here, &life.gone) {
             (Some(here), _) => !here.settled && due(suffix, here.since, here.order),

@@ -154,7 +154,7 @@ impl History {
         let mut rng = Rng::with_seed(seed);
         let setup = setup(&mut rng);
         let mut events = Vec::new();
-        for _ in 0..rng.usize(0..4) {
+        for _ in 0..rng.usize(0..6) {
             backlog(&mut rng, &mut events);
         }
         for _ in 0..rng.usize(6..26) {
@@ -180,7 +180,10 @@ fn setup(rng: &mut Rng) -> Setup {
 
 fn backlog(rng: &mut Rng, events: &mut Vec<Event>) {
     let age = rng.i64(0..120 * DAY);
-    events.push(Event::Bucket(Change::Siblings { count: rng.usize(1..8), age }));
+    events.push(Event::Bucket(match rng.u8(0..3) {
+        0 => Change::Deliver { name: name(rng), content: content(rng) },
+        _ => Change::Siblings { count: rng.usize(1..8), age },
+    }));
 }
 
 fn step(rng: &mut Rng, setup: &Setup, events: &mut Vec<Event>) {

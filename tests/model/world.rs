@@ -40,6 +40,9 @@ pub struct World<B: Bucket, V: Vault> {
     pub died: bool,
     /// Nothing can be said of when things must be found before this time, as the service's clock was wrong.
     pub blurred: Timestamp,
+    /// What was there by then is found by the next turn that leaves nothing to do: the first listing, or a full one
+    /// that somebody asked for, began later.
+    pub backlog: Option<u64>,
     pub files: std::collections::BTreeMap<String, Vec<u8>>,
     clock: ManualClock,
     ours_ahead: i64,
@@ -68,6 +71,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             progress,
             died,
             blurred,
+            backlog: None,
             files,
             clock,
             ours_ahead,
@@ -107,7 +111,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 self.restart().await?;
                 self.check_rows_have_files().await?;
             }
-            Event::Everything => self.mirror.list_everything(&mut self.progress).await.map_err(|e| e.to_string())?,
+            Event::Everything => {
+                self.backlog = Some(self.outside.past().order);
+                self.mirror.list_everything(&mut self.progress).await.map_err(|e| e.to_string())?;
+            }
             Event::Retry => {
                 self.ledger.retry(None, "").await.map_err(|e| e.to_string())?;
             }
@@ -159,6 +166,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
     pub async fn turn(&mut self, poll: bool, brief: bool, cut: Cut) -> Checked<Option<Result<Turn, Error>>> {
         let order = self.outside.past().order;
         let began = self.outside.past().now;
+        self.backlog.get_or_insert(order);
         let stop = CancellationToken::new();
         let until = Instant::now() + if brief { Duration::ZERO } else { Duration::from_secs(600) };
         let task = Task { poll, until, stop: stop.clone() };
