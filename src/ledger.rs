@@ -505,7 +505,8 @@ async fn insert_objects(
             // An object that is there already was counted when it came.
             " ON CONFLICT DO NOTHING RETURNING size"
         });
-        for row in insert.build().fetch_all(&mut *connection).await? {
+        // Not kept prepared: every number of rows is a statement of its own, and a large one.
+        for row in insert.build().persistent(false).fetch_all(&mut *connection).await? {
             objects += 1;
             bytes += row.get::<i64, _>("size");
         }
