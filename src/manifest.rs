@@ -190,7 +190,7 @@ fn line(record: &Record) -> String {
     format!("{suffix}\t{size}\t{etag}\t{sha256}\t{inflated}\t{modified}\t{flags}\n")
 }
 
-/// Reads one line; `None` when it is not one that [`line`] makes.
+/// Reads one line; `None` when it is not one that [`line()`] makes.
 fn parse(text: &str) -> Option<Record> {
     let mut fields = text.split('\t');
     let mut field = || fields.next();
