@@ -2,7 +2,7 @@
 
 use super::outcome::Want;
 use super::{Mirror, Progress, Task};
-use crate::clock::seconds_between;
+use crate::clock::{Timestamp, seconds_between};
 use crate::destination::Destination;
 use crate::error::Error;
 use crate::key::Shown;
@@ -96,7 +96,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     ) -> Result<(), Error> {
         while records.peek().await?.is_some_and(|next| upto.is_none_or(|upto| next < upto)) {
             let Some(record) = records.next().await? else { break };
-            if record.gone || self.is_expired(&record) {
+            if record.gone || self.is_expired(record.modified) {
                 continue;
             }
             commit.alarms.push(vanished(&progress.stream.prefix, &record));
@@ -110,8 +110,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// The source's own lifecycle was expected to remove it by now.
-    fn is_expired(&self, record: &Record) -> bool {
-        let age = seconds_between(record.modified, self.service.now());
+    pub(super) fn is_expired(&self, modified: Timestamp) -> bool {
+        let age = seconds_between(modified, self.service.now());
         self.rules.retention.is_some_and(|retention| age >= retention - RETENTION_SLACK)
     }
 

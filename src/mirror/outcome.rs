@@ -210,7 +210,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 None
             }
             Fetch::Vanished => {
-                rest.alarms.push(vanished_unseen(&want));
+                // The source's lifecycle may come between listing and fetching, too.
+                if !self.is_expired(want.listed.modified) {
+                    rest.alarms.push(vanished_unseen(&want));
+                }
                 rest.resolved.extend(want.failure.map(|failure| failure.key));
                 None
             }
