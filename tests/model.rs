@@ -4,7 +4,8 @@
 //! fail, clocks that jump, restarts, kills at any request or await. After every turn the mirror is held against a
 //! reference of what was delivered when, and after a calm end against all of it.
 //!
-//! `MODEL_HISTORIES` sets how many histories are run (default 10,000), `MODEL_SEED` runs a single one and prints it.
+//! `MODEL_HISTORIES` sets how many histories are run (default 10,000), `MODEL_FIRST` the seed that
+//! they begin with, and `MODEL_SEED` runs a single one and prints it.
 
 mod model {
     pub mod bench;
@@ -25,4 +26,9 @@ use model::run;
 #[test]
 fn no_history_misses_an_object_or_counts_one_twice() {
     run::histories_over_twins(10_000);
+}
+
+#[test]
+fn an_object_that_expires_between_listing_and_fetching_is_expected_to_go() {
+    run::again(8902);
 }

@@ -29,7 +29,7 @@ pub fn histories_over_twins(default: u64) {
     let histories = number("MODEL_HISTORIES").unwrap_or(default);
     let began = Instant::now();
     let failures = Mutex::new(Vec::new());
-    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (next, stop) = (AtomicU64::new(number("MODEL_FIRST").unwrap_or(0)), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -52,6 +52,11 @@ pub fn histories_over_twins(default: u64) {
     }
     let seconds = began.elapsed().as_secs_f64();
     println!("{histories} histories in {seconds:.0} s, {:.0} a second", histories as f64 / seconds);
+}
+
+/// Plays one history that once showed a mistake.
+pub fn again(seed: u64) {
+    played(seed).unwrap_or_else(|why| panic!("{why}"));
 }
 
 fn played(seed: u64) -> Checked {
