@@ -36,7 +36,9 @@ pub mod object;
 pub mod record;
 
 // Rules: decisions without I/O; time and randomness are arguments.
+pub mod chain;
 pub mod content;
+pub mod digest;
 pub mod layout;
 pub mod path;
 pub mod policy;
