@@ -216,6 +216,7 @@ pub(crate) mod tests {
                 dir_mode: 0o750,
                 group: None,
                 allow_volatile: true,
+                reserve_mib: None,
             },
             poll: Poll {
                 every: day,

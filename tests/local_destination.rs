@@ -56,7 +56,14 @@ impl Drop for Scratch {
 }
 
 fn options(root: &Path) -> config::Destination {
-    config::Destination { path: root.to_owned(), file_mode: 0o640, dir_mode: 0o750, group: None, allow_volatile: true }
+    config::Destination {
+        path: root.to_owned(),
+        file_mode: 0o640,
+        dir_mode: 0o750,
+        group: None,
+        allow_volatile: true,
+        reserve_mib: Some(0),
+    }
 }
 
 fn body(bytes: impl Into<Bytes>) -> Body {
@@ -478,6 +485,26 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+#[tokio::test]
+async fn what_is_reserved_of_a_disk_stays_free_and_mirroring_goes_on_when_there_is_room() {
+    let scratch = Scratch::new();
+    let Some(mounted) = Mounted::new(&scratch.root(), "size=8m") else {
+        return skipped("mounting needs root");
+    };
+    let local = Local::open(&config::Destination { reserve_mib: Some(4), ..options(&scratch.root()) }).unwrap();
+    assert_eq!(publish(&local, "a.gz", "x").await.unwrap(), Published::New);
+    let filler = scratch.root().join("filler.gz");
+    fs::write(&filler, vec![7; 5 << 20]).unwrap();
+    let error = local.stage(body(b"x".to_vec()), 1, false).await.err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Stream, "ENOSPC"), "{error}");
+    assert!(error.to_string().contains("2 MiB are free, of which 4 MiB stay reserved"), "{error}");
+    assert_eq!(scratch.staged(), 0);
+    fs::remove_file(filler).unwrap();
+    assert_eq!(publish(&local, "b.gz", "x").await.unwrap(), Published::New);
+    drop(local);
+    drop(mounted);
 }
 
 #[tokio::test]

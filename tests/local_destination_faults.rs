@@ -21,7 +21,14 @@ const CALLS: &str = "openat2,write,fchmod,mkdirat,renameat,renameat2,linkat,sync
 const OBJECTS: [(&str, &str); 4] = [("a/b/1.gz", "one"), ("a/b/2.gz", "two"), ("a/c/3.gz", "three"), ("d/e/f", "four")];
 
 fn options(root: &Path) -> config::Destination {
-    config::Destination { path: root.to_owned(), file_mode: 0o640, dir_mode: 0o750, group: None, allow_volatile: true }
+    config::Destination {
+        path: root.to_owned(),
+        file_mode: 0o640,
+        dir_mode: 0o750,
+        group: None,
+        allow_volatile: true,
+        reserve_mib: Some(0),
+    }
 }
 
 async fn stage(local: &Local, key: &str, bytes: &'static str) -> Result<Item<Handle>, Error> {

@@ -101,6 +101,7 @@ fn destination(section: &Section<'_>) -> Result<Destination, Mistake> {
         dir_mode: mode("destination.dir_mode")?,
         group: optional(section, "destination.group"),
         allow_volatile: flag(section, "destination.allow_volatile")?,
+        reserve_mib: section.integer("destination.reserve_mib"),
     })
 }
 

@@ -174,6 +174,8 @@ pub struct Destination {
     pub group: Option<String>,
     /// Mirror onto tmpfs or overlayfs as well, which lose everything with the machine.
     pub allow_volatile: bool,
+    /// MiB of the file system that are left free; unset, 2 % of it, at least 1 GiB or a tenth.
+    pub reserve_mib: Option<u64>,
 }
 
 /// When and how far back streams are listed.

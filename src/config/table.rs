@@ -258,6 +258,9 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.destination.allow_volatile", Kind::Flag, Value("false"))
         .doc("Mirror onto tmpfs or overlayfs as well, which lose everything with the machine.")
         .example("false"),
+    option("source.*.destination.reserve_mib", Kind::Integer { least: 0, most: 1 << 30 }, Absent)
+        .doc("MiB of its file system that are left free; unset, 2 % of it, at least 1 GiB or a tenth of a small one.")
+        .example("1024"),
     option("source.*.poll.every", Kind::Duration { least: "5s", most: "1d" }, Value("1m"))
         .doc("Interval at which a busy stream is listed.")
         .example("1m"),

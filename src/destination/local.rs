@@ -19,11 +19,13 @@ use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar
 mod fault;
 mod open;
 mod publish;
+mod reserve;
 mod staging;
 mod tree;
 mod walk;
 mod witness;
 
+pub use reserve::Space;
 pub use walk::{Found, Walk};
 
 use fault::failed;
@@ -36,21 +38,11 @@ const STEP_BYTES: usize = 256 * 1024;
 /// A tree of files that this process alone writes to.
 pub struct Local {
     tree: Arc<Tree>,
+    reserve_mib: Option<u64>,
 }
 
 /// A staged file; it is removed when this is dropped before it was published.
 pub struct Handle(StagedFile);
-
-/// What the file system has, and what of it we may still use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
-    /// Bytes that can still be written without special rights.
-    pub free_bytes: u64,
-    /// Bytes of the whole file system.
-    pub total_bytes: u64,
-    /// Files that can still be made; `u64::MAX` where the file system does not count them.
-    pub free_files: u64,
-}
 
 impl Local {
     /// Opens the tree at the configured root, and makes the root where it is missing. Blocks.
@@ -63,7 +55,7 @@ impl Local {
     /// process, is on storage that forgets, or the kernel cannot keep us inside it. `Stream` while the file
     /// system is full or read-only.
     pub fn open(options: &config::Destination) -> Result<Self, Error> {
-        Ok(Self { tree: Arc::new(open::open(options)?) })
+        Ok(Self { tree: Arc::new(open::open(options)?), reserve_mib: options.reserve_mib })
     }
 
     /// All that stands in the tree but our own files. Blocks while it is iterated.
@@ -105,12 +97,7 @@ impl Local {
     /// # Errors
     /// As for [`Destination::stage`].
     pub fn free_space(&self) -> Result<Space, Error> {
-        let stat = rustix::fs::fstatvfs(self.tree.root()).map_err(|errno| failed("statvfs", &self.tree.path, errno))?;
-        Ok(Space {
-            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-            free_files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
-        })
+        Space::of(self.tree.root()).map_err(|errno| failed("statvfs", &self.tree.path, errno))
     }
 
     fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
@@ -131,6 +118,7 @@ impl Destination for Local {
     type Handle = Handle;
 
     async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+        reserve::check(self.tree.root(), &self.tree.path, self.reserve_mib)?;
         let mut writer = None;
         let mut step = Vec::new();
         let mut received = 0;
@@ -211,10 +199,11 @@ mod tests {
             dir_mode: 0o750,
             group: None,
             allow_volatile: true,
+            reserve_mib: Some(0),
         };
         let mut tree = open::open(&options).unwrap();
         tree.durability = durability;
-        Local { tree: Arc::new(tree) }
+        Local { tree: Arc::new(tree), reserve_mib: options.reserve_mib }
     }
 
     async fn publish(local: &Local, bytes: &'static [u8]) -> Published {

@@ -78,8 +78,14 @@ impl Program {
     /// Every copy by its key, as the library finds them while the program rests; paths may be longer than
     /// the system takes in one call. What is neither a copy nor its metadata is a mistake.
     pub fn copies(&self) -> BTreeMap<String, Vec<u8>> {
-        let options =
-            Destination { path: self.tree(), file_mode: 0o640, dir_mode: 0o750, group: None, allow_volatile: true };
+        let options = Destination {
+            path: self.tree(),
+            file_mode: 0o640,
+            dir_mode: 0o750,
+            group: None,
+            allow_volatile: true,
+            reserve_mib: Some(0),
+        };
         let local = Local::open(&options).expect("the tree");
         let mut copies = BTreeMap::new();
         for found in local.walk() {
