@@ -14,6 +14,7 @@ use crate::manifest::Manifests;
 use crate::mirror::{Mirror, Permits, Rules};
 use crate::role::{Keeper, Process};
 use crate::scheduler::Runner;
+use crate::share::Share;
 use crate::source::s3::S3Source;
 
 /// A source, ready to run.
@@ -26,6 +27,8 @@ pub struct Parts {
     pub wanted: Wanted,
     /// Its configuration.
     pub source: Source,
+    /// Its share of the passes of all sources.
+    pub passes: Share,
 }
 
 /// Puts all sources together; nothing is asked of any service yet.
@@ -33,8 +36,10 @@ pub struct Parts {
 /// # Errors
 /// `Fatal` when a destination cannot be used, `Stream` when an endpoint's CA bundle or proxy cannot.
 pub fn assemble(config: &Config, ledger: &Ledger, process: &Process) -> Result<Vec<Parts>, Error> {
-    let objects = Arc::new(Semaphore::new(config.concurrency.objects));
-    config.sources.values().map(|source| parts(config, source, ledger, process, objects.clone())).collect()
+    let objects = Share::among(config.sources.len(), config.concurrency.objects);
+    let passes = Share::among(config.sources.len(), config.concurrency.passes);
+    let sources = config.sources.values().zip(objects).zip(passes);
+    sources.map(|((source, objects), passes)| parts(config, source, ledger, process, objects, passes)).collect()
 }
 
 fn parts(
@@ -42,7 +47,8 @@ fn parts(
     source: &Source,
     ledger: &Ledger,
     process: &Process,
-    objects: Arc<Semaphore>,
+    objects: Share,
+    passes: Share,
 ) -> Result<Parts, Error> {
     let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
     let bucket = S3Source::new(source, keeper.clone(), process.http.get(&source.endpoints)?);
@@ -58,14 +64,14 @@ fn parts(
         rules(config, source),
         permits,
     );
-    Ok(Parts { keeper, mirror: Arc::new(mirror), wanted: wanted(source), source: source.clone() })
+    Ok(Parts { keeper, mirror: Arc::new(mirror), wanted: wanted(source), source: source.clone(), passes })
 }
 
 impl Parts {
     /// The source as the daemon runs it.
-    pub fn into_runner(self, passes: Arc<Semaphore>) -> Runner<S3Source, Local> {
+    pub fn into_runner(self) -> Runner<S3Source, Local> {
         let session = self.keeper.observe();
-        Runner { mirror: self.mirror, wanted: self.wanted, poll: self.source.poll, passes, session }
+        Runner { mirror: self.mirror, wanted: self.wanted, poll: self.source.poll, passes: self.passes, session }
     }
 }
 

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Class, Error, Report};
 use crate::key::Shown;
 use crate::layout::{Folder, Kind, Stream, root};
+use crate::ledger::Alarm;
 use crate::source::{ListRequest, Source};
+use crate::status::{NOTHING_THERE, UNDISCOVERED, UNKNOWN_FOLDER};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -34,23 +36,37 @@ pub struct Found {
     pub streams: Vec<Stream>,
     /// Folders that are no organization, account or configured kind, and how many objects lie beside folders.
     pub unknown: BTreeMap<String, String>,
-    /// Prefixes that could not be listed, and why; what is under them is unknown.
-    pub failed: Vec<Error>,
+    /// Prefixes that could not be listed, or not to their end, and why; what is under them is unknown.
+    pub failed: Vec<(String, Error)>,
+    /// Configured accounts under which there is nothing.
+    pub empty: Vec<String>,
+    /// Further such folders, which are not named.
+    pub unnamed: u64,
     /// LIST requests.
     pub lists: u64,
 }
 
 /// Folders that are reported by name; more are only counted.
 const NAMED: usize = 50;
-/// Folders that are read at one level: a planted million must not fill the memory.
+/// Folders that are kept of one level, and pages that are read of it: a planted million must fill neither the memory
+/// nor the bill.
 const MOST: usize = 20_000;
+const PAGES: usize = 500;
+
+/// Kinds of alarms that the next discovery raises again or clears.
+pub const ALARMS: [&str; 3] = [UNKNOWN_FOLDER, UNDISCOVERED, NOTHING_THERE];
+
+/// The alarm of a prefix that could not be listed; empty for the source as a whole.
+pub fn undiscovered(prefix: &str, error: &Error) -> Alarm {
+    Alarm { kind: UNDISCOVERED, subject: prefix.to_owned(), detail: error.to_string() }
+}
 
 /// Discovers the streams of a source.
 ///
 /// One account that cannot be listed does not keep the others from being found.
 ///
 /// # Errors
-/// When nothing at all can be listed: as for [`Source::list`].
+/// When the accounts cannot be listed: as for [`Source::list`].
 pub async fn discover<S: Source>(source: &S, wanted: &Wanted) -> Result<Found, Error> {
     let mut search = Search { source, wanted, found: Found::default() };
     let root = root(&wanted.prefix);
@@ -62,17 +78,41 @@ pub async fn discover<S: Source>(source: &S, wanted: &Wanted) -> Result<Found, E
         (None, true) => search.accounts_everywhere(&root).await?,
     };
     for (organization, account) in &accounts {
+        let before = (search.found.streams.len(), search.found.failed.len());
         search.streams_of(&root, organization.as_deref(), account).await;
+        if before == (search.found.streams.len(), search.found.failed.len()) && !wanted.accounts.is_empty() {
+            search.found.empty.push(account.clone());
+        }
     }
-    match search.found.failed.pop() {
-        Some(error) if search.found.streams.is_empty() && search.found.failed.len() + 1 >= accounts.len().max(1) => {
-            Err(error)
-        }
-        Some(error) => {
-            search.found.failed.push(error);
-            Ok(search.found)
-        }
-        None => Ok(search.found),
+    Ok(search.found)
+}
+
+impl Found {
+    /// What must be told of this discovery, as alarms: folders that are not mirrored, accounts that could not be
+    /// looked at, and accounts without logs.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        let unknown = self.unknown.iter().map(|(folder, why)| Alarm {
+            kind: UNKNOWN_FOLDER,
+            subject: folder.clone(),
+            detail: why.clone(),
+        });
+        let unnamed = (self.unnamed > 0).then(|| Alarm {
+            kind: UNKNOWN_FOLDER,
+            subject: String::new(),
+            detail: format!("{} more folders are not mirrored", self.unnamed),
+        });
+        let failed = self.failed.iter().map(|(prefix, error)| undiscovered(prefix, error));
+        let empty = self.empty.iter().map(|account| Alarm {
+            kind: NOTHING_THERE,
+            subject: account.clone(),
+            detail: format!("no logs of account {account} were ever delivered under the configured prefix"),
+        });
+        unknown.chain(unnamed).chain(failed).chain(empty).collect()
+    }
+
+    /// Nothing was found, and not for want of logs.
+    pub fn is_nothing(&self) -> bool {
+        self.streams.is_empty() && !self.failed.is_empty()
     }
 }
 
@@ -87,14 +127,14 @@ type Account = (Option<String>, String);
 impl<S: Source> Search<'_, S> {
     async fn accounts_everywhere(&mut self, root: &str) -> Result<Vec<Account>, Error> {
         let mut accounts = Vec::new();
-        for name in self.folders(root).await? {
+        let is_known = |name: &str| !matches!(Folder::of(name), Folder::Unknown(_));
+        for name in self.folders(root, is_known, "no account and no organization").await? {
             match Folder::of(&name) {
-                Folder::Account(account) => accounts.push((None, account.to_owned())),
                 Folder::Organization(organization) => match self.accounts_under(root, Some(organization)).await {
                     Ok(found) => accounts.extend(found),
-                    Err(error) => self.found.failed.push(error),
+                    Err(error) => self.found.failed.push((format!("{root}{organization}/"), error)),
                 },
-                Folder::Unknown(name) => self.unknown(&format!("{root}{name}/"), "no account and no organization"),
+                _ => accounts.push((None, name)),
             }
         }
         Ok(accounts)
@@ -102,28 +142,22 @@ impl<S: Source> Search<'_, S> {
 
     async fn accounts_under(&mut self, root: &str, organization: Option<&str>) -> Result<Vec<Account>, Error> {
         let under = organization.map_or_else(|| root.to_owned(), |organization| format!("{root}{organization}/"));
-        let mut accounts = Vec::new();
-        for name in self.folders(&under).await? {
-            match Folder::of(&name) {
-                Folder::Account(account) => accounts.push((organization.map(str::to_owned), account.to_owned())),
-                _ => self.unknown(&format!("{under}{name}/"), "no account"),
-            }
-        }
-        Ok(accounts)
+        let is_account = |name: &str| matches!(Folder::of(name), Folder::Account(_));
+        let names = self.folders(&under, is_account, "no account").await?;
+        Ok(names.into_iter().map(|account| (organization.map(str::to_owned), account)).collect())
     }
 
     async fn streams_of(&mut self, root: &str, organization: Option<&str>, account: &str) {
         let organization_folder = organization.map(|organization| format!("{organization}/")).unwrap_or_default();
         let under = format!("{root}{organization_folder}{account}/");
-        let folders = match self.folders(&under).await {
+        let wanted = self.wanted;
+        let is_wanted = |name: &str| Kind::named(name).is_some() && wanted.kinds.iter().any(|kind| kind == name);
+        let folders = match self.folders(&under, is_wanted, "no kind that is configured").await {
             Ok(folders) => folders,
-            Err(error) => return self.found.failed.push(error),
+            Err(error) => return self.found.failed.push((under, error)),
         };
-        for name in folders {
-            match Kind::named(&name).filter(|_| self.wanted.kinds.contains(&name)) {
-                Some(kind) => self.streams_of_kind(root, organization, account, kind, &format!("{under}{name}/")).await,
-                None => self.unknown(&format!("{under}{name}/"), "no kind that is configured"),
-            }
+        for kind in folders.iter().filter_map(|name| Kind::named(name)) {
+            self.streams_of_kind(root, organization, account, kind, &format!("{under}{}/", kind.folder)).await;
         }
     }
 
@@ -135,7 +169,7 @@ impl<S: Source> Search<'_, S> {
         kind: &'static Kind,
         under: &str,
     ) {
-        match self.folders(under).await {
+        match self.folders(under, |_| true, "").await {
             Ok(regions) => {
                 let wanted = &self.wanted.regions;
                 let regions = regions.into_iter().filter(|region| wanted.is_empty() || wanted.contains(region));
@@ -143,24 +177,41 @@ impl<S: Source> Search<'_, S> {
                     regions.map(|region| Stream::new(&self.wanted.source, root, organization, account, kind, &region));
                 self.found.streams.extend(streams);
             }
-            Err(error) => self.found.failed.push(error),
+            Err(error) => self.found.failed.push((under.to_owned(), error)),
         }
     }
 
-    /// The names of the folders directly under a prefix, all pages.
-    async fn folders(&mut self, under: &str) -> Result<Vec<String>, Error> {
-        let (mut names, mut token, mut stray) = (Vec::new(), None, 0);
+    /// The names of the folders directly under a prefix that are wanted, all pages; the others are reported.
+    async fn folders(
+        &mut self,
+        under: &str,
+        is_wanted: impl Fn(&str) -> bool,
+        why_not: &str,
+    ) -> Result<Vec<String>, Error> {
+        let (mut names, mut token, mut stray, mut pages) = (Vec::new(), None, 0, 0);
         loop {
             let request = ListRequest { prefix: under.to_owned(), delimiter: true, start_after: None, token };
             self.found.lists += 1;
+            pages += 1;
             let page = self.source.list(&request).await?;
             stray += page.objects.iter().filter(|object| object.key != under).count();
-            let folders = page.prefixes.iter().filter_map(|folder| folder.strip_prefix(under)?.strip_suffix('/'));
-            names.extend(folders.map(str::to_owned));
+            for name in page.prefixes.iter().filter_map(|folder| folder.strip_prefix(under)?.strip_suffix('/')) {
+                if is_wanted(name) {
+                    names.push(name.to_owned())
+                } else {
+                    self.unknown(&format!("{under}{name}/"), why_not)
+                }
+            }
             // The same token again would go on for ever.
             let stuck = page.next.is_some() && page.next == request.token;
             token = page.next;
-            if token.is_none() || stuck || names.len() >= MOST {
+            if let Some(why) = too_much(stuck, names.len(), pages).filter(|_| token.is_some()) {
+                let report = Report::new("ListObjectsV2", under, why).code("TooManyFolders");
+                let mend = "name what is to be mirrored (`accounts`, `regions`), and ask Account A who writes there";
+                self.found.failed.push((under.to_owned(), Error::of(Class::Stream, report.mend(mend))));
+                break;
+            }
+            if token.is_none() {
                 break;
             }
         }
@@ -170,10 +221,24 @@ impl<S: Source> Search<'_, S> {
         Ok(names)
     }
 
+    /// Notes a folder by name; the last note counts those for which there was no room.
     fn unknown(&mut self, folder: &str, why: &str) {
-        if self.found.unknown.len() < NAMED {
-            self.found.unknown.insert(folder.to_owned(), format!("`{}` is not mirrored: {why}", Shown(folder)));
+        let unknown = &mut self.found.unknown;
+        if unknown.len() < NAMED || unknown.contains_key(folder) {
+            unknown.insert(folder.to_owned(), format!("`{}` is not mirrored: {why}", Shown(folder)));
+        } else {
+            self.found.unnamed += 1;
         }
+    }
+}
+
+/// Why a level is not read to its end.
+fn too_much(stuck: bool, names: usize, pages: usize) -> Option<&'static str> {
+    match () {
+        () if stuck => Some("the listing gives the same continuation token again: it does not advance"),
+        () if names >= MOST => Some("there are more than 20,000 folders; those after them are not looked at"),
+        () if pages >= PAGES => Some("there are more than 500 pages of folders; those after them are not looked at"),
+        () => None,
     }
 }
 
@@ -241,5 +306,34 @@ mod tests {
         source.deny("logs/AWSLogs/222222222222/");
         let found = discover(&source, &wanted()).await.unwrap();
         assert_eq!((found.streams.len(), found.failed.len()), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn thousands_of_planted_folders_hide_no_account() {
+        let source = bucket(&KEYS);
+        for n in 0..25_000 {
+            source.put(format!("logs/AWSLogs/0000{n:05}/x/y.gz"), "x");
+        }
+        let found = discover(&source, &wanted()).await.unwrap();
+        assert_eq!((found.streams.len(), found.failed.len()), (3, 0));
+        assert_eq!(found.unknown.len() as u64 + found.unnamed, 25_002);
+    }
+
+    #[tokio::test]
+    async fn more_folders_than_can_be_read_are_reported() {
+        let source = bucket(&[]);
+        for n in 0..21_000 {
+            source.put(format!("logs/AWSLogs/222222222222/CloudTrail/{n:05}/x"), "x");
+        }
+        let found = discover(&source, &wanted()).await.unwrap();
+        assert_eq!((found.streams.len(), found.failed.len()), (20_000, 1));
+        assert!(found.failed[0].1.to_string().contains("more than 20,000 folders"), "{}", found.failed[0].1);
+    }
+
+    #[tokio::test]
+    async fn a_configured_account_without_logs_is_told() {
+        let accounts = ["222222222222", "999999999999"].map(str::to_owned).to_vec();
+        let found = discover(&bucket(&KEYS), &Wanted { accounts, ..wanted() }).await.unwrap();
+        assert_eq!(found.empty, ["999999999999"]);
     }
 }

@@ -62,6 +62,9 @@ pub struct Sweep {
     pub began: i64,
     /// Up to when the clocks agreed when it began.
     pub trusted: i64,
+    /// What is dated before is left out of a listing of everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
     /// The ranges that are still to be listed; the one that is under way comes first.
     pub ranges: Vec<Range>,
 }
@@ -426,6 +429,22 @@ impl Ledger {
         .fetch_all(&self.pool).await
         .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
         Ok(rows.iter().map(failure_of).collect())
+    }
+
+    /// The prefixes of a source's streams that have objects to be tried again at `now`.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn streams_to_retry(&self, source: &str, now: Timestamp) -> Result<Vec<String>, Error> {
+        let rows = sqlx::query(
+            "SELECT prefix FROM checkpoints WHERE source = ? AND id IN (SELECT stream FROM quarantine WHERE next_try <= ?)",
+        )
+        .bind(source)
+        .bind(now.as_second())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| failed("read the quarantine of", source, &e))?;
+        Ok(rows.iter().map(|row| row.get("prefix")).collect())
     }
 
     /// How many objects of the stream are in their first tries, and how many in quarantine.

@@ -34,6 +34,7 @@ pub mod failpoint;
 pub mod key;
 pub mod object;
 pub mod record;
+pub mod share;
 
 // Rules: decisions without I/O; time and randomness are arguments.
 pub mod chain;

@@ -15,6 +15,7 @@ use crate::layout::{Day, Stream};
 use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
 use crate::manifest::Manifests;
 use crate::service_clock::ServiceClock;
+use crate::share::Share;
 use crate::source::Source;
 use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
@@ -56,8 +57,8 @@ pub struct Rules {
 pub struct Permits {
     /// Objects of this source.
     pub source: Arc<Semaphore>,
-    /// Objects of all sources.
-    pub process: Arc<Semaphore>,
+    /// Its share of the objects of all sources.
+    pub process: Share,
 }
 
 /// Mirrors the streams of one source.
@@ -167,7 +168,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             if walked.finished && window.complete {
                 let began = walked.answered.map_or(now, |answered| answered.min(now));
-                self.complete(progress, Scope::Poll, began, self.trusted(began)).await?;
+                self.complete(progress, Scope::Poll, began, self.trusted(began), None).await?;
             }
             break;
         }
@@ -181,8 +182,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         scope: Scope,
         began: Timestamp,
         trusted: Timestamp,
+        since: Option<i64>,
     ) -> Result<(), Error> {
         progress.checkpoint.memory.complete(scope, began, trusted);
+        if matches!(scope, Scope::Full | Scope::Backfill) {
+            progress.checkpoint.memory.looked_since(since);
+        }
         let (failing, _) = self.ledger.failures_count(&progress.stream, progress.id).await?;
         if failing == 0 && scope != Scope::Tail {
             // A long listing ends after shorter ones that began later: what they reached holds, unless it lies in
@@ -211,6 +216,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// What this mirror has done since it was made.
     pub fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    /// When streams are polled.
+    pub fn poll_rules(&self) -> &Poll {
+        &self.rules.poll
     }
 
     /// The service's clock as this source sees it.

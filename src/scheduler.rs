@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -13,19 +13,22 @@ use tracing::{error, info, warn};
 
 use crate::clock::shift;
 use crate::destination::Destination;
-use crate::discover::{Found, Wanted, discover};
+use crate::discover::{self, Found, Wanted, discover, undiscovered};
 use crate::error::{Class, Error};
 use crate::layout::{Stream, root};
 use crate::ledger::{Alarm, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::retry::Delays;
 use crate::role::SessionState;
+use crate::share::Share;
 use crate::source::Source;
 use crate::trouble::{Say, Trouble};
 use crate::window::next_poll;
 
 /// A deep listing gives its place to others after so long.
 const SLICE: Duration = Duration::from_secs(20);
+/// How often the state is asked for objects that are to be tried again.
+const LOOK: Duration = Duration::from_secs(10);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -37,8 +40,8 @@ pub struct Runner<S, D: Destination> {
     pub wanted: Wanted,
     /// When.
     pub poll: crate::config::Poll,
-    /// Bound on the passes of all sources.
-    pub passes: Arc<Semaphore>,
+    /// Its share of the passes of all sources.
+    pub passes: Share,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
 }
@@ -74,6 +77,8 @@ struct Loop<S, D: Destination> {
     next_discovery: Instant,
     discovery_delays: Delays,
     discovery_trouble: Trouble,
+    state_trouble: Trouble,
+    next_look: Instant,
     skewed: bool,
 }
 
@@ -95,6 +100,8 @@ impl<S: Source, D: Destination> Runner<S, D> {
             next_discovery: Instant::now(),
             discovery_delays: Delays::resting(),
             discovery_trouble: Trouble::default(),
+            state_trouble: Trouble::default(),
+            next_look: Instant::now() + LOOK,
             skewed: false,
             runner: self,
         };
@@ -102,7 +109,8 @@ impl<S: Source, D: Destination> Runner<S, D> {
         let ended = this.run().await;
         this.discoveries.shutdown().await;
         while let Some(finished) = this.turns.join_next_with_id().await {
-            this.turn_ended(finished).await?;
+            let went = this.turn_ended(finished).await;
+            this.survive(went)?;
         }
         ended
     }
@@ -111,26 +119,66 @@ impl<S: Source, D: Destination> Runner<S, D> {
 impl<S: Source, D: Destination> Loop<S, D> {
     async fn run(&mut self) -> Result<(), Error> {
         let stop = self.stop.clone();
-        self.record_session().await?;
+        let recorded = self.record_session().await;
+        self.survive(recorded)?;
         loop {
             let blocked = self.start_turns();
             self.start_discovery();
             let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
             let passes = self.runner.passes.clone();
-            tokio::select! {
+            let went = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await?,
-                Some(found) = self.discoveries.join_next() => self.discovered(found).await?,
+                Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await,
+                Some(found) = self.discoveries.join_next() => self.discovered(found).await,
                 changed = self.runner.session.changed() => match changed {
-                    Ok(()) => self.record_session().await?,
+                    Ok(()) => self.record_session().await,
                     // The keeper ends with the process.
-                    Err(_) => stop.cancelled().await,
+                    Err(_) => {
+                        stop.cancelled().await;
+                        Ok(())
+                    }
                 },
-                Ok(permit) = passes.acquire_owned(), if blocked => self.spare = Some(permit),
-                () = sleep_until(next), if !blocked => {}
+                permit = passes.take(), if blocked => {
+                    self.spare = Some(permit);
+                    Ok(())
+                }
+                () = sleep_until(next.min(self.next_look)), if !blocked => self.look_for_retries().await,
+            };
+            self.survive(went)?;
+        }
+    }
+
+    /// A state that cannot be written now, for its disk is full, ends nothing: what was not recorded is done again.
+    fn survive(&mut self, went: Result<(), Error>) -> Result<(), Error> {
+        match went {
+            Err(error) if error.class() != Class::Fatal => {
+                if self.state_trouble.failed(error.code(), Instant::now()) != Say::Nothing {
+                    warn!(source = %self.runner.wanted.source, %error, "Progress cannot be recorded now");
+                }
+                Ok(())
+            }
+            went => went,
+        }
+    }
+
+    /// Streams with objects that are to be tried again now are due, unless their passes fail: `trailsync retry` and
+    /// whoever wants one object by its key need not wait for an idle stream's poll.
+    async fn look_for_retries(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + LOOK;
+        let mirror = &self.runner.mirror;
+        let wanted = mirror.ledger().streams_to_retry(&self.runner.wanted.source, mirror.service_clock().now()).await?;
+        for prefix in wanted {
+            if let Some(waiting) = self.waiting.get_mut(&prefix).filter(|waiting| !waiting.trouble.is_on()) {
+                waiting.due = waiting.due.min(now);
+                self.due.push(Reverse((waiting.due, prefix)));
             }
         }
+        Ok(())
     }
 
     /// Streams that were found before are polled at once, even when discovery fails.
@@ -178,7 +226,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 self.spare = None;
                 return false;
             }
-            let Some(permit) = self.spare.take().or_else(|| self.runner.passes.clone().try_acquire_owned().ok()) else {
+            let Some(permit) = self.spare.take().or_else(|| self.runner.passes.try_take()) else {
                 return true;
             };
             let poll = self.next_due(now);
@@ -278,13 +326,14 @@ impl<S: Source, D: Destination> Loop<S, D> {
         };
         let clock = self.runner.mirror.service_clock();
         let (ours, next) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
+        let id = progress.id;
+        self.wait(Waiting { progress, due: now + pause, delays, trouble });
         if !self.stop.is_cancelled() || error.is_some() {
             let ledger = self.runner.mirror.ledger();
-            ledger.pass_ended(&stream, progress.id, error.as_ref(), shift(ours, next), ours).await?;
+            ledger.pass_ended(&stream, id, error.as_ref(), shift(ours, next), ours).await?;
         }
-        self.watch_skew().await?;
-        self.wait(Waiting { progress, due: now + pause, delays, trouble });
-        Ok(())
+        self.state_trouble.recovered(now);
+        self.watch_skew().await
     }
 
     fn start_discovery(&mut self) {
@@ -300,20 +349,15 @@ impl<S: Source, D: Destination> Loop<S, D> {
         let now = Instant::now();
         match found {
             Ok(Ok(found)) => {
-                self.discovery_delays.reset();
-                if self.discovery_trouble.recovered(now).is_some() {
-                    info!(source = %self.runner.wanted.source, "Streams can be discovered again");
-                }
+                self.discovery_went(found.failed.first().map(|(_, error)| error), now);
                 self.report(&found).await?;
                 self.take_streams(found.streams).await
             }
             Ok(Err(error)) if error.class() == Class::Fatal => Err(error),
             Ok(Err(error)) => {
-                if self.discovery_trouble.failed(error.code(), now) != Say::Nothing {
-                    warn!(source = %self.runner.wanted.source, %error, "Streams cannot be discovered");
-                }
-                self.next_discovery = now + self.discovery_delays.next(fastrand::f64());
-                Ok(())
+                self.discovery_went(Some(&error), now);
+                let (ledger, ours) = (self.runner.mirror.ledger(), self.runner.mirror.service_clock().ours());
+                ledger.alarm(&self.runner.wanted.source, &undiscovered("", &error), ours).await
             }
             Err(panicked) => {
                 error!(source = %self.runner.wanted.source, error = %panicked, "Discovery ended unexpectedly");
@@ -322,18 +366,31 @@ impl<S: Source, D: Destination> Loop<S, D> {
         }
     }
 
+    /// What could not be discovered is tried again within seconds, then ever later; the rest on its timer.
+    fn discovery_went(&mut self, failed: Option<&Error>, now: Instant) {
+        let source = &self.runner.wanted.source;
+        match failed {
+            Some(error) => {
+                if self.discovery_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(%source, %error, "Part of the bucket cannot be discovered");
+                }
+                let again = now + self.discovery_delays.next(fastrand::f64());
+                self.next_discovery = self.next_discovery.min(again);
+            }
+            None => {
+                self.discovery_delays.reset();
+                if self.discovery_trouble.recovered(now).is_some() {
+                    info!(%source, "Streams can be discovered again");
+                }
+            }
+        }
+    }
+
     async fn report(&self, found: &Found) -> Result<(), Error> {
         let (ledger, source) = (self.runner.mirror.ledger(), &self.runner.wanted.source);
         let now = self.runner.mirror.service_clock().ours();
-        for error in &found.failed {
-            warn!(%source, %error, "Part of the bucket cannot be listed");
-        }
-        for (folder, why) in &found.unknown {
-            let alarm = Alarm { kind: "unknown_folder", subject: folder.clone(), detail: why.clone() };
-            ledger.alarm(source, &alarm, now).await?;
-        }
         info!(%source, streams = found.streams.len(), unknown_folders = found.unknown.len(), lists = found.lists, "Discovered streams");
-        Ok(())
+        ledger.replace_alarms(source, &discover::ALARMS, &found.alarms(), now).await
     }
 
     async fn record_session(&mut self) -> Result<(), Error> {

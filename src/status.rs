@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
+use crate::layout::is_account;
 use crate::ledger::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
 
 /// How a stream or an account is.
@@ -38,6 +39,13 @@ impl fmt::Display for Condition {
         })
     }
 }
+
+/// Kind of alarm: a folder that is not mirrored.
+pub const UNKNOWN_FOLDER: &str = "unknown_folder";
+/// Kind of alarm: a prefix whose accounts, kinds or regions could not be listed.
+pub const UNDISCOVERED: &str = "undiscovered";
+/// Kind of alarm: a configured account of which there is nothing.
+pub const NOTHING_THERE: &str = "nothing_there";
 
 /// Beyond this an object that is not here makes its stream late.
 const LATE_SECONDS: i64 = 3600;
@@ -139,6 +147,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "named by their types")]
 pub struct Rows {
+    /// The configured sources; rows of others are left out.
+    pub sources: Vec<String>,
     pub checkpoints: Vec<CheckpointRow>,
     pub sessions: Vec<SessionRow>,
     pub quarantine: Vec<QuarantineRow>,
@@ -148,6 +158,7 @@ pub struct Rows {
 impl Status {
     /// Says what the rows mean at `now`.
     pub fn of(rows: Rows, now: Timestamp) -> Self {
+        let rows = rows.configured();
         let mut accounts: Vec<Account> = Vec::new();
         for row in &rows.checkpoints {
             let stream = stream_of(row, now);
@@ -159,6 +170,14 @@ impl Status {
                 None => accounts.push(Account::of(row, stream)),
             }
         }
+        let (undiscovered, alarms): (Vec<_>, Vec<_>) =
+            rows.alarms.into_iter().partition(|alarm| matches!(alarm.kind.as_str(), UNDISCOVERED | NOTHING_THERE));
+        undiscovered.iter().for_each(|alarm| unseen(&mut accounts, alarm));
+        for source in &rows.sources {
+            if !accounts.iter().any(|account| account.source == *source) {
+                accounts.push(Account::unseen(source, "", Condition::New));
+            }
+        }
         accounts.sort_by(|a, b| {
             b.progress
                 .condition
@@ -166,7 +185,7 @@ impl Status {
                 .then_with(|| (&a.source, &a.organization, &a.account).cmp(&(&b.source, &b.organization, &b.account)))
         });
         let (unknown_folders, alarms): (Vec<_>, Vec<_>) =
-            rows.alarms.into_iter().partition(|alarm| alarm.kind == "unknown_folder");
+            alarms.into_iter().partition(|alarm| alarm.kind == UNKNOWN_FOLDER);
         let condition = accounts.iter().map(|account| account.progress.condition).max().unwrap_or(Condition::New);
         let summary = summary(&accounts, alarms.len(), now);
         Self {
@@ -181,6 +200,41 @@ impl Status {
             unknown_folders,
         }
     }
+}
+
+impl Rows {
+    /// Without the sources that are no longer configured.
+    fn configured(mut self) -> Self {
+        let sources = &self.sources;
+        let is_configured = |source: &String| sources.contains(source);
+        if !sources.is_empty() {
+            self.checkpoints.retain(|row| is_configured(&row.source));
+            self.sessions.retain(|row| is_configured(&row.source));
+            self.quarantine.retain(|row| is_configured(&row.source));
+            self.alarms.retain(|row| is_configured(&row.source));
+        }
+        self
+    }
+}
+
+/// What could not be looked at is failing, and what was looked for in vain is new: neither is in step.
+fn unseen(accounts: &mut Vec<Account>, alarm: &AlarmRow) {
+    let (id, failing) = (account_in(&alarm.subject), alarm.kind == UNDISCOVERED);
+    let condition = if failing { Condition::Failing } else { Condition::New };
+    let known = accounts.iter().position(|known| known.source == alarm.source && known.account == id);
+    let at = known.unwrap_or_else(|| {
+        accounts.push(Account::unseen(&alarm.source, id, condition));
+        accounts.len() - 1
+    });
+    let progress = &mut accounts[at].progress;
+    progress.condition = progress.condition.max(condition);
+    progress.error = progress.error.take().or_else(|| failing.then(|| alarm.detail.clone()));
+    progress.failing_since = [progress.failing_since, alarm.first_at.filter(|_| failing)].into_iter().flatten().min();
+}
+
+/// The account of a prefix or of its own id; empty for a source as a whole.
+fn account_in(subject: &str) -> &str {
+    subject.split('/').rfind(|part| is_account(part)).unwrap_or("")
 }
 
 /// One sentence that says whether everything is in step.
@@ -202,6 +256,31 @@ fn summary(accounts: &[Account], alarms: usize, now: Timestamp) -> String {
 }
 
 impl Account {
+    /// An account, or a source where `account` is empty, of which nothing was ever listed.
+    fn unseen(source: &str, account: &str, condition: Condition) -> Self {
+        let progress = Progress {
+            condition,
+            listed_through: None,
+            newest_object: None,
+            last_stored_at: None,
+            last_key: None,
+            lag_seconds: None,
+            objects: 0,
+            bytes: 0,
+            failing: 0,
+            quarantined: 0,
+            next_poll: None,
+            list_requests: BTreeMap::new(),
+            get_requests: 0,
+            request_dollars: 0.0,
+            sweep: None,
+            error: None,
+            failing_since: None,
+        };
+        let (source, account) = (source.to_owned(), account.to_owned());
+        Self { source, organization: None, account, progress, streams: Vec::new() }
+    }
+
     fn of(row: &CheckpointRow, stream: Stream) -> Self {
         Self {
             source: row.source.clone(),

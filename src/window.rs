@@ -63,6 +63,9 @@ struct Remembered {
     covered: i64,
     /// When it began by the service's clock.
     began: i64,
+    /// Of a listing of everything: what was dated before was left out, by the configuration of that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<i64>,
 }
 
 impl Memory {
@@ -74,7 +77,20 @@ impl Memory {
         let name = if scope == Scope::Backfill { Scope::Full } else { scope }.name();
         let known = self.0.get(&name).map(|known| known.covered).filter(|known| *known <= began);
         let covered = known.map_or(began.min(trusted), |known| known.max(began.min(trusted)));
-        self.0.insert(name, Remembered { covered, began });
+        self.0.insert(name, Remembered { covered, began, since: None });
+    }
+
+    /// Remembers from when on the last listing of everything looked.
+    pub fn looked_since(&mut self, since: Option<i64>) {
+        if let Some(full) = self.0.get_mut(&Scope::Full.name()) {
+            full.since = since;
+        }
+    }
+
+    /// Whether the last listing of everything left out what is wanted now: `since` was moved back, or taken away.
+    fn left_out(&self, since: Option<Timestamp>) -> bool {
+        let listed = self.0.get(&Scope::Full.name()).and_then(|full| full.since);
+        listed.is_some_and(|listed| since.is_none_or(|since| since.as_second() < listed))
     }
 
     /// Since when a listing of `depth` seconds needs to make up, as far as the memories can be trusted at `now`.
@@ -144,9 +160,9 @@ pub struct Due {
     pub from: Option<Timestamp>,
 }
 
-/// The deepest listing that is due, which makes up for all shallower ones.
-pub fn due(memory: &Memory, rules: &Poll, now: Timestamp) -> Option<Due> {
-    if memory.covered(i64::MAX, now).is_none() {
+/// The deepest listing that is due, which makes up for all shallower ones. Nothing before `since` is wanted.
+pub fn due(memory: &Memory, rules: &Poll, since: Option<Timestamp>, now: Timestamp) -> Option<Due> {
+    if memory.covered(i64::MAX, now).is_none() || memory.left_out(since) {
         return Some(Due { scope: Scope::Backfill, from: None });
     }
     if is_due(memory.listed(i64::MAX, now), rules.full_every, now) {
@@ -218,7 +234,21 @@ mod tests {
     fn a_new_stream_shows_what_is_fresh_and_is_listed_whole() {
         let memory = Memory::default();
         assert_eq!(poll_window(&memory, &rules(), at(0), None), PollWindow { from: at(-7200), complete: false });
-        assert_eq!(due(&memory, &rules(), at(0)).unwrap().scope, Scope::Backfill);
+        assert_eq!(due(&memory, &rules(), None, at(0)).unwrap().scope, Scope::Backfill);
+    }
+
+    #[test]
+    fn taking_since_away_or_moving_it_back_lists_everything_again() {
+        let mut memory = remembered(&[(Scope::Backfill, -100), (Scope::Poll, -60)]);
+        let scope = |memory: &Memory, since| due(memory, &rules(), since, at(0)).map(|due| due.scope);
+        assert_ne!(scope(&memory, None), Some(Scope::Backfill));
+        memory.looked_since(Some(at(-5000).as_second()));
+        assert_ne!(scope(&memory, Some(at(-5000))), Some(Scope::Backfill));
+        assert_ne!(scope(&memory, Some(at(-400))), Some(Scope::Backfill));
+        assert_eq!(scope(&memory, Some(at(-5001))), Some(Scope::Backfill));
+        assert_eq!(scope(&memory, None), Some(Scope::Backfill));
+        let kept: Memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+        assert_eq!(kept, memory);
     }
 
     #[test]
@@ -236,27 +266,27 @@ mod tests {
         let now = at(3 * day);
         assert!(!poll_window(&memory, &rules(), now, None).complete);
         assert_eq!(
-            due(&memory, &rules(), now).unwrap(),
+            due(&memory, &rules(), None, now).unwrap(),
             Due { scope: Scope::Tier(35 * day), from: Some(at(-35 * day)) }
         );
-        assert_eq!(due(&memory, &rules(), at(40 * day)).unwrap().scope, Scope::Full);
+        assert_eq!(due(&memory, &rules(), None, at(40 * day)).unwrap().scope, Scope::Full);
     }
 
     #[test]
     fn tiers_fall_due_one_after_the_other_and_a_deeper_one_counts_for_the_shallower() {
         let mut memory = remembered(&[(Scope::Full, 0), (Scope::Tail, 0)]);
-        assert_eq!(due(&memory, &rules(), at(899)), None);
-        assert_eq!(due(&memory, &rules(), at(900)).unwrap().scope, Scope::Tier(7200));
-        assert_eq!(due(&memory, &rules(), at(6 * 3600)).unwrap().scope, Scope::Tier(26 * 3600));
+        assert_eq!(due(&memory, &rules(), None, at(899)), None);
+        assert_eq!(due(&memory, &rules(), None, at(900)).unwrap().scope, Scope::Tier(7200));
+        assert_eq!(due(&memory, &rules(), None, at(6 * 3600)).unwrap().scope, Scope::Tier(26 * 3600));
         memory.complete(Scope::Tier(26 * 3600), at(6 * 3600), at(6 * 3600));
-        assert_eq!(due(&memory, &rules(), at(6 * 3600 + 899)), None);
+        assert_eq!(due(&memory, &rules(), None, at(6 * 3600 + 899)), None);
     }
 
     #[test]
     fn a_memory_from_the_future_is_not_trusted() {
         let ten_years = 10 * 365 * DAY as i64;
         let memory = remembered(&[(Scope::Full, ten_years)]);
-        assert_eq!(due(&memory, &rules(), at(0)).unwrap().scope, Scope::Backfill);
+        assert_eq!(due(&memory, &rules(), None, at(0)).unwrap().scope, Scope::Backfill);
         let memory = remembered(&[(Scope::Full, -50), (Scope::Poll, ten_years)]);
         assert_eq!(poll_window(&memory, &rules(), at(0), None).from, at(-50 - 7200));
     }
@@ -274,8 +304,8 @@ mod tests {
         let ten_years = 10 * 365 * DAY as i64;
         memory.complete(Scope::Full, at(40 * DAY as i64), at(-ten_years));
         memory.complete(Scope::Tail, at(40 * DAY as i64), at(-ten_years));
-        assert_eq!(due(&memory, &rules(), at(40 * DAY as i64 + 60)), None);
-        let again = due(&memory, &rules(), at(40 * DAY as i64 + 900)).unwrap();
+        assert_eq!(due(&memory, &rules(), None, at(40 * DAY as i64 + 60)), None);
+        let again = due(&memory, &rules(), None, at(40 * DAY as i64 + 900)).unwrap();
         assert_eq!(again, Due { scope: Scope::Tier(7200), from: Some(at(-7200)) }, "it makes up from when both agreed");
     }
 

@@ -28,6 +28,7 @@ use trailsync::ledger::{Ledger, Opened};
 use trailsync::manifest::Manifests;
 use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task};
 use trailsync::record::Record;
+use trailsync::share::Share;
 use trailsync::source::s3::S3Source;
 use trailsync::source::{FetchRequest, Fetched, ListPage, ListRequest, Source};
 
@@ -133,7 +134,7 @@ impl Bench {
             manifests.clone(),
             Arc::new(clock.clone()),
             rules(&source),
-            Permits { source: Arc::new(Semaphore::new(8)), process: Arc::new(Semaphore::new(8)) },
+            Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) },
         );
         let progress = mirror.resume(stream).await.expect("a checkpoint");
         Self { shared, clock, mirror, progress, opened, manifests, dir }

@@ -269,12 +269,15 @@ async fn an_object_that_is_denied_is_shown_and_retry_mirrors_it_once_it_is_allow
     assert_eq!(host.objects(), 5);
 }
 
-#[tokio::test]
-async fn an_unreachable_service_is_exit_75_and_says_which_hop_failed() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_may_come_back_is_exit_75_and_a_refusal_is_not_and_both_say_which_hop_failed() {
     let host = Host::with_logs(1, 1).await;
-    host.shared.world.remove_role(&host.shared.role);
-    let said = host.ends(75, &["sync"]);
-    assert!(said.contains("AssumeRole") && said.contains("sts:AssumeRole"), "{said}");
+    let down = host.shared.world.faults().inject(Fault::StsUnavailable).always();
+    assert!(host.ends(75, &["sync"]).contains("ServiceUnavailable"));
+    host.shared.world.faults().remove(down);
+    assert!(host.shared.world.set_role_trust(&host.shared.role, fakeaws::policies::trust_account_root("999999999999")));
+    let said = host.ends(1, &["sync"]);
+    assert!(said.contains("AssumeRole of") && said.contains("sts:AssumeRole"), "{said}");
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ const EXIT_CODES: &str = "Exit codes:
   1   something could not be mirrored: it is in the quarantine, or a stream failed
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
-  75  no source could be reached; try again later";
+  75  no source answered, and it may pass: a network, a throttled or unavailable service";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! `trailsync run`: the daemon, until it is told to end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -25,14 +23,13 @@ const GRACE: Duration = Duration::from_secs(9);
 pub async fn run(config: &Config, process: &Process, stop: CancellationToken) -> Result<Exit, Error> {
     let opened = Ledger::open(&config.state.dir, mirrored_before(config)).await?;
     let parts = assemble(config, &opened.ledger, process)?;
-    let passes = Arc::new(Semaphore::new(config.concurrency.passes));
     info!(sources = parts.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
     let mut keepers = JoinSet::new();
     let mut runners = JoinSet::new();
     for part in parts {
         let (keeper, token) = (part.keeper.clone(), stop.clone());
         keepers.spawn(async move { keeper.run(token).await });
-        runners.spawn(part.into_runner(passes.clone()).run(stop.clone()));
+        runners.spawn(part.into_runner().run(stop.clone()));
     }
     let ended = supervise(&mut runners, &stop).await;
     keepers.shutdown().await;

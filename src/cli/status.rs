@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
 use crate::ledger::Ledger;
-use crate::status::{Age, Condition, Progress, Rows, Status};
+use crate::status::{Account, Age, Condition, Progress, Rows, Status};
 
 /// Options of `trailsync status`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub struct Options {
 /// Quarantined objects and alarms that are shown; the counts are whole.
 const SHOWN: u32 = 20;
 
-/// Prints the state; exits with 1 when an account is failing or late.
+/// Prints the state; exits with 1 when an account is failing, late or not known to be well.
 ///
 /// # Errors
 /// `Fatal` when there is no state, or it cannot be read.
@@ -49,19 +49,20 @@ pub async fn status(
 ) -> Result<Exit, Error> {
     let ledger = Ledger::look(&config.state.dir).await?;
     loop {
-        let status = read(&ledger, clock.now()).await?;
+        let status = read(config, &ledger, clock.now()).await?;
         let text = if options.json { json(&status) } else { table(&status, options.streams) };
         let clear = if options.follow && !options.json && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
         let written = write!(out, "{clear}{text}").and_then(|()| out.flush());
         let pause = tokio::time::sleep(Duration::from_secs(options.every));
         if !options.follow || written.is_err() || stop.run_until_cancelled(pause).await.is_none() {
-            return Ok(if status.condition >= Condition::Late { Exit::Incomplete } else { Exit::Done });
+            return Ok(if status.condition >= Condition::Unknown { Exit::Incomplete } else { Exit::Done });
         }
     }
 }
 
-async fn read(ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
+async fn read(config: &Config, ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
     let rows = Rows {
+        sources: config.sources.keys().cloned().collect(),
         checkpoints: ledger.checkpoints().await?,
         sessions: ledger.sessions().await?,
         quarantine: ledger.quarantine(SHOWN).await?,
@@ -92,13 +93,7 @@ fn table(status: &Status, streams: bool) -> String {
         "price",
     ]);
     for account in &status.accounts {
-        let organization =
-            account.organization.as_ref().map(|organization| format!("{organization}/")).unwrap_or_default();
-        table.add_row(row(
-            format!("{}/{organization}{}", account.source, account.account),
-            &account.progress,
-            status.at,
-        ));
+        table.add_row(row(name(account), &account.progress, status.at));
         for stream in account.streams.iter().filter(|_| streams) {
             table.add_row(row(format!("  {} {}", stream.kind, Shown(&stream.region)), &stream.progress, status.at));
         }
@@ -113,6 +108,15 @@ fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     table
+}
+
+/// An account as people name it; a source of which no account was ever seen by its own name.
+fn name(account: &Account) -> String {
+    let organization = account.organization.as_ref().map(|organization| format!("{organization}/")).unwrap_or_default();
+    match account.account.as_str() {
+        "" => account.source.clone(),
+        id => format!("{}/{organization}{id}", account.source),
+    }
 }
 
 fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
@@ -175,6 +179,11 @@ fn troubles(status: &Status) -> String {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
     let mut lines = Vec::new();
     for account in &status.accounts {
+        let of_stream = account.streams.iter().any(|stream| stream.progress.error.is_some());
+        if let (false, Some(why)) = (of_stream, &account.progress.error) {
+            let since = since(account.progress.failing_since);
+            lines.push(format!("failing{since}: {}: {}", name(account), Shown(why)));
+        }
         for stream in account.streams.iter().filter(|stream| stream.progress.error.is_some()) {
             let why = stream.progress.error.as_deref().unwrap_or_default();
             lines.push(format!(

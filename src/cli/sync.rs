@@ -18,13 +18,14 @@ use crate::assemble::{Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
 use crate::destination::local::Local;
-use crate::discover::discover;
+use crate::discover::{self, discover, undiscovered};
 use crate::error::{Class, Error, Report};
 use crate::ledger::Ledger;
 use crate::mirror::{Mirror, Progress, Snapshot, Task};
 use crate::role::Process;
 use crate::scheduler::session_row;
 use crate::source::s3::S3Source;
+use crate::window::next_poll;
 
 /// Options of `trailsync sync`.
 #[derive(Debug, Args)]
@@ -45,6 +46,14 @@ struct Outcome {
     streams: usize,
     failed: Vec<Error>,
     unreached: bool,
+}
+
+impl Outcome {
+    /// Nothing was reached, and trying again later may help: a wrong external ID or bucket does not mend itself.
+    fn may_pass(&self) -> bool {
+        let passing = |error: &Error| matches!(error.class(), Class::Transient | Class::Credentials);
+        self.unreached && self.failed.iter().all(passing)
+    }
 }
 
 /// Mirrors everything that is new, once; says what was done on `out`.
@@ -76,7 +85,8 @@ pub async fn sync(
     if let Some(bar) = bar {
         bar.finish().await;
     }
-    let exit = report(&outcomes, &opened.ledger, total(&mirrors), started.elapsed(), &stop, out).await?;
+    let sources: Vec<_> = config.sources.keys().map(String::as_str).collect();
+    let exit = report(&sources, &outcomes, &opened.ledger, total(&mirrors), started.elapsed(), &stop, out).await?;
     opened.ledger.close().await;
     Ok(exit)
 }
@@ -96,27 +106,31 @@ fn selected(config: &Config, names: &[String]) -> Result<Config, Error> {
 
 async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken) -> Result<Outcome, Error> {
     let (keeper, end) = (part.keeper.clone(), CancellationToken::new());
-    let ready = keeper.ready().await;
+    let Some(ready) = stop.run_until_cancelled(keeper.ready()).await else { return Ok(Outcome::default()) };
     let ledger = part.mirror.ledger();
     record_session(&part).await?;
     if let Err(error) = ready {
+        let ours = part.mirror.service_clock().ours();
+        ledger.alarm(&part.wanted.source, &undiscovered("", &error), ours).await?;
         return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() });
     }
     let mut renewing = JoinSet::new();
     let (renewed, token) = (keeper.clone(), end.clone());
     renewing.spawn(async move { renewed.run(token).await });
-    let found = match discover(part.mirror.source(), &part.wanted).await {
-        Ok(found) => found,
-        Err(error) => return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() }),
+    let ours = part.mirror.service_clock().ours();
+    let found = match stop.run_until_cancelled(discover(part.mirror.source(), &part.wanted)).await {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
+            ledger.alarm(&part.wanted.source, &undiscovered("", &error), ours).await?;
+            return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() });
+        }
+        None => return Ok(Outcome::default()),
     };
-    for (folder, why) in &found.unknown {
-        let alarm = crate::ledger::Alarm { kind: "unknown_folder", subject: folder.clone(), detail: why.clone() };
-        ledger.alarm(&part.wanted.source, &alarm, part.mirror.service_clock().ours()).await?;
-    }
-    let streams = found.streams.len();
+    ledger.replace_alarms(&part.wanted.source, &discover::ALARMS, &found.alarms(), ours).await?;
+    let (streams, unreached) = (found.streams.len(), found.is_nothing());
     let mirror = &part.mirror;
     let turns = iter(found.streams).map(|stream| whole_stream(mirror, stream, full, &stop)).buffer_unordered(passes);
-    let mut failed = found.failed;
+    let mut failed: Vec<_> = found.failed.into_iter().map(|(_, error)| error).collect();
     for result in turns.collect::<Vec<_>>().await {
         match result {
             Ok(()) => {}
@@ -127,7 +141,7 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     end.cancel();
     while renewing.join_next().await.is_some() {}
     record_session(&part).await?;
-    Ok(Outcome { streams, failed, unreached: false })
+    Ok(Outcome { streams, failed, unreached })
 }
 
 async fn record_session(part: &Parts) -> Result<(), Error> {
@@ -144,8 +158,11 @@ async fn whole_stream(
 ) -> Result<(), Error> {
     let mut progress = mirror.resume(stream).await?;
     let ended = turns(mirror, &mut progress, full, stop).await;
-    let ours = mirror.service_clock().ours();
-    mirror.ledger().pass_ended(&progress.stream, progress.id, ended.as_ref().err(), shift(ours, 3600), ours).await?;
+    // As the daemon would: nobody knows when somebody will run this again, and what is not looked at is unknown.
+    let clock = mirror.service_clock();
+    let pause = next_poll(mirror.poll_rules(), progress.checkpoint.newest_object, clock.now());
+    let (ours, pause) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
+    mirror.ledger().pass_ended(&progress.stream, progress.id, ended.as_ref().err(), shift(ours, pause), ours).await?;
     ended
 }
 
@@ -182,6 +199,7 @@ fn total(mirrors: &[Arc<Mirror<S3Source, Local>>]) -> Snapshot {
 }
 
 async fn report(
+    sources: &[&str],
     outcomes: &[Outcome],
     ledger: &Ledger,
     did: Snapshot,
@@ -190,7 +208,8 @@ async fn report(
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let rows = ledger.checkpoints().await?;
-    let waiting: u64 = rows.iter().map(|row| row.failing + row.quarantined).sum();
+    let rows = rows.iter().filter(|row| sources.contains(&row.source.as_str()));
+    let waiting: u64 = rows.map(|row| row.failing + row.quarantined).sum();
     for error in outcomes.iter().flat_map(|outcome| &outcome.failed) {
         warn!(code = error.code(), "{error}");
     }
@@ -207,7 +226,7 @@ async fn report(
     // A closed pipe does not undo what was mirrored.
     let _ = writeln!(out, "{line}");
     Ok(match () {
-        () if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.unreached) => Exit::Unreachable,
+        () if !outcomes.is_empty() && outcomes.iter().all(Outcome::may_pass) => Exit::Unreachable,
         () if failed > 0 || waiting > 0 || stop.is_cancelled() => Exit::Incomplete,
         () => Exit::Done,
     })

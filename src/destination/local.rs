@@ -118,7 +118,7 @@ impl Destination for Local {
     type Handle = Handle;
 
     async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
-        reserve::check(self.tree.root(), &self.tree.path, self.reserve_mib)?;
+        reserve::check(self.tree.root(), &self.tree.path, expected_size, self.reserve_mib)?;
         let mut writer = None;
         let mut step = Vec::new();
         let mut received = 0;

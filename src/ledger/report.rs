@@ -215,6 +215,36 @@ impl Ledger {
         Ok(())
     }
 
+    /// Raises these alarms of a source, and clears all others of these kinds.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn replace_alarms(
+        &self,
+        source: &str,
+        kinds: &[&str],
+        alarms: &[Alarm],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for kind in kinds {
+                let kept: Vec<&str> = alarms.iter().filter(|a| a.kind == *kind).map(|a| a.subject.as_str()).collect();
+                sqlx::query(
+                    "UPDATE alarms SET cleared_at = ? WHERE source = ? AND stream = 0 AND kind = ? AND cleared_at IS NULL
+                     AND subject NOT IN (SELECT value FROM json_each(?))",
+                )
+                .bind(now.as_second()).bind(source).bind(kind).bind(super::json(&kept))
+                .execute(&mut *transaction).await?;
+            }
+            for alarm in alarms {
+                upsert_alarm(&mut transaction, source, StreamId(0), alarm, now).await?;
+            }
+            transaction.commit().await
+        };
+        write.await.map_err(|e| failed("record the discovery of", source, &e))
+    }
+
     /// Role sessions, by source.
     ///
     /// # Errors

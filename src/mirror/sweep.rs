@@ -44,7 +44,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             self.end_sweep(progress).await?;
             if tokio::time::Instant::now() >= task.until {
-                return Ok(window::due(&progress.checkpoint.memory, &self.rules.poll, self.service.now()).is_some());
+                return Ok(window::due(
+                    &progress.checkpoint.memory,
+                    &self.rules.poll,
+                    self.rules.since,
+                    self.service.now(),
+                )
+                .is_some());
             }
         }
         Ok(true)
@@ -61,7 +67,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     async fn begin_sweep(&self, progress: &mut Progress) -> Result<bool, Error> {
-        let due = window::due(&progress.checkpoint.memory, &self.rules.poll, self.service.now());
+        let due = window::due(&progress.checkpoint.memory, &self.rules.poll, self.rules.since, self.service.now());
         let Some(due) = due else { return Ok(false) };
         let sweep = self.new_sweep(progress, due).await?;
         debug!(stream = %progress.stream, scope = %due.scope.name(), ranges = sweep.ranges.len(), "Listing deeper");
@@ -82,7 +88,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
         };
         let trusted = self.trusted(now).as_second();
-        Ok(Sweep { scope: due.scope, began: now.as_second(), trusted, ranges })
+        let since = self.rules.since.map(Timestamp::as_second);
+        Ok(Sweep { scope: due.scope, began: now.as_second(), trusted, since, ranges })
     }
 
     async fn end_sweep(&self, progress: &mut Progress) -> Result<(), Error> {
@@ -91,7 +98,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if sweep.scope == Scope::Backfill {
             info!(stream = %progress.stream, "Everything that was there is mirrored");
         }
-        self.complete(progress, sweep.scope, time(sweep.began), time(sweep.trusted)).await
+        self.complete(progress, sweep.scope, time(sweep.began), time(sweep.trusted), sweep.since).await
     }
 
     /// Everything in one go. With `since`, the days before it are left out, and with them what sorts among them; keys

@@ -24,9 +24,12 @@ struct Head {
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Fetches what is wanted under a permit of the source and one of the process.
     pub(super) async fn transfer(&self, want: Want) -> (Want, Fetch<D::Handle>) {
-        let permits = tokio::try_join!(self.permits.source.acquire(), self.permits.process.acquire());
-        let fetch = match permits {
-            Ok(_permits) => self.fetch_patiently(&want).await,
+        // Who waits for the source's bound holds nothing of what other sources wait for.
+        let fetch = match self.permits.source.acquire().await {
+            Ok(_permit) => {
+                let _share = self.permits.process.take().await;
+                self.fetch_patiently(&want).await
+            }
             Err(closed) => {
                 Fetch::Failed(Error::of(Class::Transient, Report::new("GetObject", &want.listed.key, closed)))
             }

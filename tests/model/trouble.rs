@@ -16,6 +16,7 @@ use trailsync::manifest::Manifests;
 use trailsync::mirror::{Mirror, Permits, Task};
 use trailsync::object::{ETag, Listed};
 use trailsync::record::version_of;
+use trailsync::share::Share;
 use trailsync::source::memory::Fault;
 use trailsync::source::{FetchRequest, Fetched, ListPage, ListRequest, Source};
 
@@ -170,7 +171,7 @@ async fn told(pages: &[Told<'_>]) -> Error {
         ..ListPage::default()
     };
     let liar = Arc::new(Liar(Mutex::new(pages.iter().map(page).collect())));
-    let permits = Permits { source: Arc::new(Semaphore::new(1)), process: Arc::new(Semaphore::new(1)) };
+    let permits = Permits { source: Arc::new(Semaphore::new(1)), process: Share::alone(1) };
     let ledger = Ledger::in_memory().await.unwrap();
     let (manifests, clock) = (Manifests::under(dir.path()), Arc::new(ManualClock::at(now)));
     let mirror =

@@ -15,6 +15,7 @@ use trailsync::error::{Class, Error};
 use trailsync::ledger::Ledger;
 use trailsync::manifest::Manifests;
 use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task, Turn};
+use trailsync::share::Share;
 
 use super::bucket::{Bucket, Vault};
 use super::history::{Cut, DAY, Event, HOUR, MINUTE, Setup};
@@ -243,7 +244,7 @@ fn connect<B: Bucket, V: Vault>(
 ) -> WiredMirror<B, V> {
     let source = Arc::new(Wired { end: outside.bucket.source(), wire: wire.clone() });
     let destination = Arc::new(Wired { end: vault.destination(), wire: wire.clone() });
-    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Arc::new(Semaphore::new(8)) };
+    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) };
     let clock = Arc::new(clock.clone());
     Mirror::new(source, destination, ledger.clone(), manifests.clone(), clock, rules.clone(), permits)
 }

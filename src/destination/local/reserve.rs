@@ -41,17 +41,18 @@ impl Space {
     }
 }
 
-/// Refuses to begin a file that would use what is reserved.
+/// Refuses to begin a file of so many bytes that would use what is reserved.
 ///
 /// # Errors
 /// `Stream` with code `ENOSPC`: the stream rests and goes on by itself when there is room.
-pub fn check(directory: impl AsFd, shown: &str, configured_mib: Option<u64>) -> Result<(), Error> {
+pub fn check(directory: impl AsFd, shown: &str, bytes: u64, configured_mib: Option<u64>) -> Result<(), Error> {
     let space = Space::of(directory).map_err(|errno| failed("statvfs", shown, errno))?;
     let reserve = space.reserve(configured_mib);
-    if space.free_bytes >= reserve {
+    if space.free_bytes.saturating_sub(bytes) >= reserve {
         return Ok(());
     }
-    let why = format!("{} MiB are free, of which {} MiB stay reserved", space.free_bytes / MIB, reserve / MIB);
+    let (free, reserve) = (space.free_bytes / MIB, reserve / MIB);
+    let why = format!("{free} MiB are free, of which {reserve} MiB stay reserved, and {bytes} bytes are to be stored");
     let mend = "make room on the destination's file system, or lower `destination.reserve_mib`; \
                 it goes on by itself then";
     Err(Error::of(Class::Stream, Report::new("stage", shown, why).code("ENOSPC").mend(mend)))
