@@ -235,10 +235,11 @@ async fn retry_reaches_an_idle_stream_without_its_poll() {
     host.ends(1, &["sync"]);
     let _daemon = host.daemon();
     let began = Instant::now();
-    while !host.account("b", B)["next_poll"]
-        .as_str()
-        .is_some_and(|next| next > jiff::Timestamp::now().to_string().as_str())
-    {
+    let is_waiting = || {
+        let next = host.account("b", B)["next_poll"].as_str().and_then(|next| next.parse::<jiff::Timestamp>().ok());
+        next.is_some_and(|next| next > jiff::Timestamp::now())
+    };
+    while !is_waiting() {
         assert!(began.elapsed() < SOON);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
