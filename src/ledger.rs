@@ -18,9 +18,11 @@ use crate::object::ETag;
 use crate::record::Record;
 use crate::window::{Memory, Scope};
 
+mod keys;
 mod open;
 mod report;
 
+pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use report::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
 

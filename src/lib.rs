@@ -54,6 +54,7 @@ pub mod window;
 // Edges: configuration, services, disk, database.
 pub mod config;
 pub mod destination;
+pub mod keyring;
 pub mod ledger;
 pub mod manifest;
 pub mod records;
