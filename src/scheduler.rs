@@ -1,7 +1,7 @@
 //! When which stream takes its turn: one due-queue a source, a task only while a turn runs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::error::{Class, Error};
 use crate::layout::{Stream, root};
 use crate::ledger::{Alarm, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
+use crate::prove::{Proved, Prover};
 use crate::retry::Delays;
 use crate::role::SessionState;
 use crate::source::Source;
@@ -26,6 +27,8 @@ use crate::window::next_poll;
 
 /// A deep listing gives its place to others after so long.
 const SLICE: Duration = Duration::from_secs(20);
+/// What waits to be proved is looked at again after so long, and at once when digests were stored.
+const PROOF_EVERY: Duration = Duration::from_secs(60);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -39,6 +42,8 @@ pub struct Runner<S, D: Destination> {
     pub poll: crate::config::Poll,
     /// Bound on the passes of all sources.
     pub passes: Arc<Semaphore>,
+    /// Proves what is mirrored.
+    pub prover: Arc<Prover<S, D>>,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
 }
@@ -74,6 +79,11 @@ struct Loop<S, D: Destination> {
     next_discovery: Instant,
     discovery_delays: Delays,
     discovery_trouble: Trouble,
+    proofs: JoinSet<Result<Proved, Error>>,
+    next_proof: Instant,
+    proof_trouble: Trouble,
+    /// Streams that run and are to run again at once: there is something to fetch by its key.
+    again: HashSet<String>,
     skewed: bool,
 }
 
@@ -95,12 +105,18 @@ impl<S: Source, D: Destination> Runner<S, D> {
             next_discovery: Instant::now(),
             discovery_delays: Delays::resting(),
             discovery_trouble: Trouble::default(),
+            proofs: JoinSet::new(),
+            next_proof: Instant::now(),
+            proof_trouble: Trouble::default(),
+            again: HashSet::new(),
             skewed: false,
             runner: self,
         };
         this.take_known_streams().await?;
         let ended = this.run().await;
         this.discoveries.shutdown().await;
+        // What it has judged and not recorded is judged again.
+        this.proofs.shutdown().await;
         while let Some(finished) = this.turns.join_next_with_id().await {
             this.turn_ended(finished).await?;
         }
@@ -115,13 +131,15 @@ impl<S: Source, D: Destination> Loop<S, D> {
         loop {
             let blocked = self.start_turns();
             self.start_discovery();
-            let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
+            self.start_proof();
+            let next = self.next_wake();
             let passes = self.runner.passes.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await?,
                 Some(found) = self.discoveries.join_next() => self.discovered(found).await?,
+                Some(proved) = self.proofs.join_next() => self.proved(proved).await?,
                 changed = self.runner.session.changed() => match changed {
                     Ok(()) => self.record_session().await?,
                     // The keeper ends with the process.
@@ -131,6 +149,11 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 () = sleep_until(next), if !blocked => {}
             }
         }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
+        if self.proofs.is_empty() { next.min(self.next_proof) } else { next }
     }
 
     /// Streams that were found before are polled at once, even when discovery fails.
@@ -143,7 +166,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 continue;
             };
             let stream = Stream::new(&row.source, &root, row.organization.as_deref(), &row.account, kind, &row.region);
-            if stream.prefix == row.prefix && is_wanted(wanted, &stream) {
+            if stream.prefix == row.prefix && wanted.covers(&stream) {
                 known.push(stream);
             }
         }
@@ -261,6 +284,9 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 if turn.unfinished {
                     self.backlog.push_back(stream.prefix.clone());
                 }
+                if turn.stored > 0 && stream.kind.keeps_metadata {
+                    self.next_proof = now;
+                }
                 (
                     next_poll(
                         &self.runner.poll,
@@ -283,6 +309,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
             ledger.pass_ended(&stream, progress.id, error.as_ref(), shift(ours, next), ours).await?;
         }
         self.watch_skew().await?;
+        let pause = if self.again.remove(&stream.prefix) { Duration::ZERO } else { pause };
         self.wait(Waiting { progress, due: now + pause, delays, trouble });
         Ok(())
     }
@@ -294,6 +321,58 @@ impl<S: Source, D: Destination> Loop<S, D> {
         self.next_discovery = Instant::now() + self.runner.poll.discover_every;
         let (mirror, wanted) = (self.runner.mirror.clone(), self.runner.wanted.clone());
         self.discoveries.spawn(async move { discover(mirror.source(), &wanted).await });
+    }
+
+    fn start_proof(&mut self) {
+        if Instant::now() < self.next_proof || !self.proofs.is_empty() {
+            return;
+        }
+        self.next_proof = Instant::now() + PROOF_EVERY;
+        let (prover, stop) = (self.runner.prover.clone(), self.stop.clone());
+        self.proofs.spawn(async move { prover.turn(&stop).await });
+    }
+
+    /// Whatever goes wrong with the proof is said, and does not touch the mirror.
+    async fn proved(&mut self, proved: Result<Result<Proved, Error>, JoinError>) -> Result<(), Error> {
+        let (now, ours) = (Instant::now(), self.runner.mirror.service_clock().ours());
+        let (source, ledger) = (self.runner.wanted.source.clone(), self.runner.mirror.ledger().clone());
+        match proved {
+            Ok(Ok(proved)) => {
+                if self.proof_trouble.recovered(now).is_some() {
+                    info!(%source, "The proof goes on");
+                }
+                ledger.clear_alarm(&source, "proof", "", ours).await?;
+                if proved.more {
+                    self.next_proof = now;
+                }
+                self.wake(proved.wake).await
+            }
+            Ok(Err(error)) => {
+                if self.proof_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(%source, code = error.code(), "The proof waits: {error}");
+                    let detail = format!("the proof waits, the mirror goes on: {error}");
+                    ledger.alarm(&source, &Alarm { kind: "proof", subject: String::new(), detail }, ours).await?;
+                }
+                Ok(())
+            }
+            Err(panicked) => {
+                error!(%source, error = %panicked, "The proof ended unexpectedly; it goes on from what was recorded");
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets streams take their turn at once.
+    async fn wake(&mut self, streams: Vec<Stream>) -> Result<(), Error> {
+        for stream in &streams {
+            if self.running.values().any(|running| running.stream.prefix == stream.prefix) {
+                self.again.insert(stream.prefix.clone());
+            } else if let Some(waiting) = self.waiting.get_mut(&stream.prefix) {
+                waiting.due = Instant::now();
+                self.due.push(Reverse((waiting.due, stream.prefix.clone())));
+            }
+        }
+        self.take_streams(streams).await
     }
 
     async fn discovered(&mut self, found: Result<Result<Found, Error>, JoinError>) -> Result<(), Error> {
@@ -383,14 +462,6 @@ pub fn session_row(source: &str, state: &SessionState) -> SessionRow {
 fn slice_end(now: Instant, due: Instant, poll: bool, every: Duration) -> Instant {
     let next = if poll { now + every } else { due.max(now) };
     next.min(now + SLICE).max(now + Duration::from_millis(200))
-}
-
-fn is_wanted(wanted: &Wanted, stream: &Stream) -> bool {
-    let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|entry| entry == name);
-    listed(&wanted.accounts, &stream.account)
-        && listed(&wanted.regions, &stream.region)
-        && wanted.kinds.iter().any(|kind| kind == stream.kind.folder)
-        && wanted.organization.as_ref().is_none_or(|organization| stream.organization.as_ref() == Some(organization))
 }
 
 fn tell(stream: &Stream, error: &Error, say: Say) {
