@@ -6,7 +6,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
-use crate::ledger::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
+use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, SessionRow};
+
+mod proof;
+
+pub use proof::{Proof, Proving};
 
 /// How a stream or an account is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,6 +70,8 @@ pub struct Status {
     pub alarms: Vec<AlarmRow>,
     /// Folders that are not mirrored.
     pub unknown_folders: Vec<AlarmRow>,
+    /// Regions whose public keys cannot be asked for, and why.
+    pub key_requests: Vec<KeyRequestRow>,
 }
 
 /// An account of a source.
@@ -129,6 +135,9 @@ pub struct Progress {
     pub request_dollars: f64,
     /// The deep listing that is under way.
     pub sweep: Option<String>,
+    /// How far it is proved.
+    #[serde(flatten)]
+    pub proof: Proof,
     /// Why passes fail, and since when.
     pub error: Option<String>,
     /// Since when.
@@ -143,6 +152,8 @@ pub struct Rows {
     pub sessions: Vec<SessionRow>,
     pub quarantine: Vec<QuarantineRow>,
     pub alarms: Vec<AlarmRow>,
+    pub chains: Vec<ChainRow>,
+    pub key_requests: Vec<KeyRequestRow>,
 }
 
 impl Status {
@@ -150,7 +161,7 @@ impl Status {
     pub fn of(rows: Rows, now: Timestamp) -> Self {
         let mut accounts: Vec<Account> = Vec::new();
         for row in &rows.checkpoints {
-            let stream = stream_of(row, now);
+            let stream = stream_of(row, Proof::of(row, &rows), now);
             let same = |a: &&mut Account| {
                 a.source == row.source && a.account == row.account && a.organization == row.organization
             };
@@ -179,6 +190,7 @@ impl Status {
             quarantine: rows.quarantine,
             alarms,
             unknown_folders,
+            key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
 }
@@ -234,13 +246,14 @@ impl Account {
         all.get_requests += one.get_requests;
         all.request_dollars += one.request_dollars;
         all.sweep = all.sweep.take().or_else(|| one.sweep.clone());
+        all.proof.add(&one.proof);
         all.error = all.error.take().or_else(|| one.error.clone());
         all.failing_since = [all.failing_since, one.failing_since].into_iter().flatten().min();
         self.streams.push(stream);
     }
 }
 
-fn stream_of(row: &CheckpointRow, now: Timestamp) -> Stream {
+fn stream_of(row: &CheckpointRow, proof: Proof, now: Timestamp) -> Stream {
     let lists: u64 = row.lists.values().sum();
     let oldest = row.oldest_missing.or(row.listed_through);
     let progress = Progress {
@@ -260,6 +273,7 @@ fn stream_of(row: &CheckpointRow, now: Timestamp) -> Stream {
         #[expect(clippy::cast_precision_loss, reason = "a price to the cent")]
         request_dollars: lists as f64 * LIST_DOLLARS + row.gets as f64 * GET_DOLLARS,
         sweep: row.sweep.clone(),
+        proof,
         error: row.error.clone(),
         failing_since: row.failing_since,
     };

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
 use crate::ledger::Ledger;
-use crate::status::{Age, Condition, Progress, Rows, Status};
+use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Rows, Status, Stream};
 
 /// Options of `trailsync status`.
 #[derive(Debug, Args)]
@@ -66,6 +66,8 @@ async fn read(ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
         sessions: ledger.sessions().await?,
         quarantine: ledger.quarantine(SHOWN).await?,
         alarms: ledger.alarms(200).await?,
+        chains: ledger.chains().await?,
+        key_requests: ledger.key_requests().await?,
     };
     Ok(Status::of(rows, now))
 }
@@ -80,6 +82,7 @@ fn table(status: &Status, streams: bool) -> String {
         "account",
         "state",
         "listed through",
+        "proven through",
         "newest object",
         "lag",
         "objects",
@@ -132,6 +135,7 @@ fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
         name,
         condition,
         time(progress.listed_through),
+        proven(&progress.proof),
         time(progress.newest_object),
         progress.lag_seconds.map_or_else(|| "-".into(), |lag| Age(lag).to_string()),
         progress.objects.to_string(),
@@ -143,6 +147,14 @@ fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
         progress.get_requests.to_string(),
         format!("${:.4}", progress.request_dollars),
     ]
+}
+
+fn proven(proof: &Proof) -> String {
+    match (proof.state, proof.proven_through) {
+        (Proving::Proven, Some(through)) => through.to_string(),
+        (state, Some(through)) => format!("{through} ({state})"),
+        (state, None) => state.to_string(),
+    }
 }
 
 fn sessions(status: &Status) -> String {
@@ -170,6 +182,24 @@ fn sessions(status: &Status) -> String {
     format!("\n{table}\n")
 }
 
+/// Proofs that stand still: since when, how far they are, why, and what to do next.
+fn held_back(account: &Account) -> impl Iterator<Item = String> {
+    let is_held = |stream: &&Stream| stream.kind == "CloudTrail-Digest" && stream.progress.proof.state == Proving::Held;
+    account.streams.iter().filter(is_held).map(|stream| {
+        let proof = &stream.progress.proof;
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+        format!(
+            "proof held back since {}: {}/{} {}: proven through {}, held back by {}; `trailsync verify` shows each finding",
+            time(proof.held_since),
+            account.source,
+            account.account,
+            Shown(&stream.region),
+            time(proof.proven_through),
+            Shown(proof.held_back_by.as_deref().unwrap_or_default()),
+        )
+    })
+}
+
 /// What needs the reader: failing streams, alarms, quarantine, with since when and why.
 fn troubles(status: &Status) -> String {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
@@ -193,6 +223,12 @@ fn troubles(status: &Status) -> String {
             lines.push(format!("credentials{}: {}: {}", since(session.last_error_at), session.source, Shown(error)));
         }
     }
+    for keys in &status.key_requests {
+        let why = keys.error.as_deref().unwrap_or_default();
+        let (since, region) = (since(keys.failing_since), Shown(&keys.region));
+        lines.push(format!("public keys{since}: {} {region}: {}", keys.source, Shown(why)));
+    }
+    lines.extend(status.accounts.iter().flat_map(held_back).take(SHOWN as usize));
     for alarm in status.alarms.iter().take(SHOWN as usize) {
         lines.push(format!(
             "alarm {}{}: {}: {}",

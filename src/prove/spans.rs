@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{self, Gap, HOUR_SECONDS, Joint, Seen, Why};
-use crate::clock::{Timestamp, seconds_between, shift};
+use crate::chain::{self, Gap, HOUR_SECONDS, Joint, Seen};
+use crate::clock::{Timestamp, shift};
 use crate::digest::{Digest, Link, Origin};
 
 /// Holes that are told apart: older ones have long been alarmed.
@@ -141,10 +141,11 @@ impl Spans {
     ///
     /// A digest that names an older one waits for it until `due`, unless that one is from before `since`.
     pub fn begin(&mut self, since: Option<Timestamp>, due: Timestamp) {
-        let Some(first) = self.spans.first().filter(|_| self.begun.is_none()) else { return };
+        let Some(first) = self.spans.first() else { return };
         let is_cut = since.is_some_and(|since| first.start <= since.as_second() + HOUR_SECONDS);
         if first.before.is_none() || is_cut || time(first.start) <= due {
-            self.begun = Some(first.start);
+            // One that is older still may come later than one that begins a chain anew.
+            self.begun = Some(self.begun.map_or(first.start, |begun| begun.min(first.start)));
         }
     }
 
@@ -192,7 +193,7 @@ impl Spans {
         if self.begun.is_none() {
             return Vec::new();
         }
-        let is_due = |gap: &Gap| gap.to.min(shift(gap.from, HOUR_SECONDS)) <= due;
+        let is_due = |gap: &Gap| gap.from < gap.to && gap.to.min(shift(gap.from, HOUR_SECONDS)) <= due;
         let mut gaps: Vec<Gap> = self.holes().into_iter().filter_map(|hole| hole.gap).filter(is_due).collect();
         gaps.extend(self.spans.last().and_then(|last| chain::tail(&last.seen(), due)));
         gaps.into_iter().flat_map(|gap| without(gap, present)).collect()
@@ -216,8 +217,6 @@ fn without(gap: Gap, present: &[(Timestamp, Timestamp)]) -> Vec<Gap> {
         };
         rest = rest.into_iter().flat_map(cut).filter(|gap| gap.from < gap.to).collect();
     }
-    // Only the tail of a chain is cut at the present moment: less than an hour of it is not due.
-    rest.retain(|gap| gap.why != Why::Absent || seconds_between(gap.from, gap.to) > 0);
     rest
 }
 
