@@ -18,11 +18,13 @@ use crate::object::ETag;
 use crate::record::Record;
 use crate::window::{Memory, Scope};
 
+mod audit;
 mod keys;
 mod open;
 mod proof;
 mod report;
 
+pub use audit::AuditCommit;
 pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use proof::{ChainRow, DigestRow, ProofCommit};
@@ -214,6 +216,8 @@ impl Ledger {
                 proof::queue_digests(&mut transaction, stream, id, &commit.inserted).await?;
                 let later: Vec<Record> = commit.updated.iter().filter(|record| record.later).cloned().collect();
                 proof::queue_digests(&mut transaction, stream, id, &later).await?;
+            } else if !commit.inserted.is_empty() {
+                audit::queue_late(&mut transaction, stream, id, &commit.inserted).await?;
             }
             for failure in &commit.failed {
                 upsert_failure(&mut transaction, id, failure, now).await?;

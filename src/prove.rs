@@ -25,10 +25,12 @@ use crate::mirror::Mirror;
 use crate::records::Records;
 use crate::source::Source;
 
+mod audit;
 mod judge;
 mod reconcile;
 pub mod spans;
 
+use audit::Proven;
 use judge::Verdict;
 use spans::{Hole, Spans};
 
@@ -116,17 +118,16 @@ impl<S: Source, D: Destination> Prover<S, D> {
     pub async fn turn(&self, stop: &CancellationToken) -> Result<Proved, Error> {
         self.say_what_it_is_of().await?;
         let mut proved = Proved::default();
-        let mut streams = self.streams().await?;
-        let digests = streams.iter().filter(|stream| stream.kind.keeps_metadata).count();
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % digests.max(1);
-        let order: Vec<Stream> = streams.iter().filter(|stream| stream.kind.keeps_metadata).cloned().collect();
-        streams.retain(|stream| !stream.kind.keeps_metadata);
-        for stream in order.iter().cycle().skip(first).take(digests) {
+        let (mut digests, logs): (Vec<_>, Vec<_>) =
+            self.streams().await?.into_iter().partition(|stream| stream.kind.keeps_metadata);
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % digests.len().max(1);
+        digests.rotate_left(first);
+        for stream in digests {
             if stop.is_cancelled() {
                 break;
             }
-            let subject = self.subject(stream.clone(), &streams).await?;
-            self.prove_stream(&subject, &mut proved, stop).await?;
+            let subject = self.subject(stream, &logs).await?;
+            self.prove_stream(&subject, &logs, &mut proved, stop).await?;
         }
         Ok(proved)
     }
@@ -170,11 +171,11 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let now = self.now();
         let (id, checkpoint) = self.mirror.ledger().checkpoint(&stream).await?;
         let mut ready = checkpoint.memory.covered(i64::MAX, now).is_some();
-        let of_stream = |log: &&Stream| {
-            (&log.organization, &log.account, &log.region) == (&stream.organization, &stream.account, &stream.region)
-        };
-        for log in logs.iter().filter(of_stream) {
-            ready = ready && self.mirror.ledger().checkpoint(log).await?.1.memory.covered(i64::MAX, now).is_some();
+        for log in logs {
+            if ready && is_of(&stream, log) {
+                let (_, checkpoint) = self.mirror.ledger().checkpoint(log).await?;
+                ready = checkpoint.memory.covered(i64::MAX, now).is_some();
+            }
         }
         Ok(Subject { stream, id, checkpoint, ready })
     }
@@ -182,6 +183,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
     async fn prove_stream(
         &self,
         subject: &Subject,
+        logs: &[Stream],
         proved: &mut Proved,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
@@ -191,6 +193,14 @@ impl<S: Source, D: Destination> Prover<S, D> {
             if !stop.is_cancelled() {
                 self.prove_chain(subject, chain, proved, stop).await?;
             }
+        }
+        if !subject.ready || stop.is_cancelled() {
+            return Ok(());
+        }
+        let state = |chain: ChainRow| serde_json::from_str::<ChainState>(&chain.state).unwrap_or_default().spans;
+        let spans: Vec<Spans> = self.mirror.ledger().chains_of(subject.id).await?.into_iter().map(state).collect();
+        if let Some(proven) = Proven::by(&spans) {
+            proved.more |= self.audit(subject, logs, &proven).await?;
         }
         Ok(())
     }
@@ -352,6 +362,17 @@ impl<S: Source, D: Destination> Prover<S, D> {
     fn ours(&self) -> Timestamp {
         self.mirror.service_clock().ours()
     }
+}
+
+impl Subject {
+    /// Whether its digests name the logs of this stream.
+    fn proves(&self, log: &Stream) -> bool {
+        is_of(&self.stream, log)
+    }
+}
+
+fn is_of(digests: &Stream, log: &Stream) -> bool {
+    (&log.organization, &log.account, &log.region) == (&digests.organization, &digests.account, &digests.region)
 }
 
 impl ProofCommit {

@@ -4,6 +4,8 @@
 mod account;
 #[path = "proof/bench.rs"]
 mod bench;
+#[path = "proof/cost.rs"]
+mod cost;
 #[path = "proof/findings.rs"]
 mod findings;
 #[path = "proof/progress.rs"]

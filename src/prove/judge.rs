@@ -39,15 +39,15 @@ pub(super) enum Verdict {
 }
 
 /// A digest that can be read, with what it was signed with.
-struct Read {
-    digest: Digest,
-    hash: [u8; 32],
-    signature: Vec<u8>,
-    backfilled_at: Option<Timestamp>,
+pub(super) struct Read {
+    pub digest: Digest,
+    pub hash: [u8; 32],
+    pub signature: Vec<u8>,
+    pub backfilled_at: Option<Timestamp>,
 }
 
 /// Why a digest cannot be believed: the kind of alarm, and words.
-struct Refused(&'static str, String);
+pub(super) struct Refused(&'static str, String);
 
 impl<S: Source, D: Destination> Prover<S, D> {
     /// Judges a digest from its copy.
@@ -78,7 +78,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
     }
 
     /// Reads a copy as the digest that its name says it is.
-    fn read(&self, stream: &Stream, key: &str, copy: Option<Reread>) -> Result<Read, Refused> {
+    pub(super) fn read(&self, stream: &Stream, key: &str, copy: Option<Reread>) -> Result<Read, Refused> {
         let malformed = |why: &dyn std::fmt::Display| {
             Refused("malformed_digest", format!("the digest `{}` cannot be used: {why}", Shown(key)))
         };

@@ -169,9 +169,9 @@ impl Spans {
         self.begun.is_some() && self.spans.iter().any(|span| (span.start..span.end).contains(&second))
     }
 
-    /// The end of the last span.
-    pub fn head(&self) -> Option<Timestamp> {
-        self.spans.last().map(|span| time(span.end))
+    /// Where the proof began.
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.begun.map(time)
     }
 
     /// What lies between the spans.

@@ -242,7 +242,7 @@ impl Bench {
 
     /// What waits is proved; what is to be fetched at once is.
     pub async fn prove(&self) {
-        for _ in 0..20 {
+        for _ in 0..500 {
             let proved = self.prover.turn(&CancellationToken::new()).await.unwrap();
             if proved.wake.is_empty() && !proved.more {
                 return;

@@ -136,3 +136,46 @@ async fn planted_digests_of_other_accounts_and_odd_documents_are_refused_by_name
     let own = bench.chains().await.into_iter().find(|chain| chain.trail == "all_of-it.v1").unwrap();
     assert_eq!(own.proven_through, Some(bench.trail.covered));
 }
+
+#[tokio::test]
+async fn a_log_that_no_digest_names_is_found_once_its_day_is_proved_and_holds_nothing_back() {
+    let mut bench = Bench::new().await;
+    bench.hours(3).await;
+    let planted = bench.unnamed_log(60);
+    bench.hours(20).await;
+    assert_eq!(bench.through().await, Some(bench.trail.covered));
+    assert_eq!(bench.alarmed().await, [("unreferenced".to_owned(), planted)]);
+    let gets = bench.gets();
+    bench.hours(1).await;
+    assert_eq!(bench.gets(), gets + 2, "it is looked for in the copy alone");
+}
+
+#[tokio::test]
+async fn a_log_that_comes_late_for_a_compared_day_is_compared_when_the_proof_is_past_its_delivery() {
+    let mut bench = Bench::new().await;
+    bench.hours(20).await;
+    assert!(bench.alarms().await.is_empty());
+    // Both are named as of yesterday; the sweep of the last hours finds them.
+    let (planted, named) = (bench.unnamed_log(20 * HOUR), bench.log(20 * HOUR));
+    bench.advance(HOUR);
+    bench.digest();
+    bench.advance(6 * HOUR);
+    bench.digest();
+    bench.settle().await;
+    assert!(bench.copy.read(&planted).is_some() && bench.copy.read(&named).is_some());
+    bench.hours(2).await;
+    assert_eq!(bench.alarmed().await, [("unreferenced".to_owned(), planted)]);
+}
+
+#[tokio::test]
+async fn where_another_trail_without_digests_writes_it_is_said_once_that_this_is_unknown() {
+    let mut bench = Bench::new().await;
+    for _ in 0..23 {
+        for _ in 0..3 {
+            bench.unnamed_log(60);
+        }
+        bench.hours(1).await;
+    }
+    let kinds: Vec<_> = bench.alarmed().await.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["unknown_trail"]);
+}
