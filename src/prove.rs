@@ -42,6 +42,8 @@ const LOOKED_AT: u32 = 1000;
 const REDELIVERY_SECONDS: i64 = 35 * 86_400;
 /// Records that are taken over at once.
 const CHUNK: usize = 500;
+/// In seconds: what is tried again within them is waited for.
+const SOON: i64 = 60;
 /// Hours of a gap that its alarm names; more are counted.
 const NAMED_HOURS: usize = 48;
 
@@ -79,6 +81,8 @@ pub struct Proved {
     pub wake: Vec<Stream>,
     /// There is more to do now.
     pub more: bool,
+    /// Something is waited for that comes soon: a first listing, or a log.
+    pub waits: bool,
 }
 
 /// What is kept of a chain beside its columns.
@@ -246,6 +250,8 @@ impl<S: Source, D: Destination> Prover<S, D> {
         if subject.ready {
             state.spans.begin(self.rules.since, due);
         }
+        proved.waits |=
+            !subject.ready || commit.waiting.iter().any(|row| row.next_try.is_some_and(|at| at <= shift(now, SOON)));
         let here = self.still_here(&chain, &mut commit, &state, now).await?;
         let gaps = state.spans.gaps(due, &ranges(&here));
         self.alarm_gaps(subject, &chain, &gaps, &mut state, &mut commit);

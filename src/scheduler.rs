@@ -29,6 +29,8 @@ use crate::window::next_poll;
 const SLICE: Duration = Duration::from_secs(20);
 /// What waits to be proved is looked at again after so long, and at once when digests were stored.
 const PROOF_EVERY: Duration = Duration::from_secs(60);
+/// The same while something is waited for that comes soon.
+const PROOF_SOON: Duration = Duration::from_secs(5);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -344,6 +346,8 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 ledger.clear_alarm(&source, "proof", "", ours).await?;
                 if proved.more {
                     self.next_proof = now;
+                } else if proved.waits {
+                    self.next_proof = self.next_proof.min(now + PROOF_SOON);
                 }
                 self.wake(proved.wake).await
             }
