@@ -246,13 +246,20 @@ impl<S: Source, D: Destination> Prover<S, D> {
             self.judge_due(subject, &chain, &mut state, &mut commit, proved, stop).await?;
         }
         let now = self.now();
-        let due = self.due(subject, now);
+        let mut due = self.due(subject, now);
         if subject.ready {
             state.spans.begin(self.rules.since, due);
         }
-        proved.waits |=
-            !subject.ready || commit.waiting.iter().any(|row| row.next_try.is_some_and(|at| at <= shift(now, SOON)));
-        let here = self.still_here(&chain, &mut commit, &state, now).await?;
+        let is_soon = |row: &DigestRow| row.tries > 0 && row.next_try.is_some_and(|at| at <= shift(now, SOON));
+        proved.waits |= !subject.ready || commit.waiting.iter().any(is_soon);
+        let here = match subject.ready {
+            true => self.still_here(&chain, &mut commit, &state, now).await?,
+            false => Vec::new(),
+        };
+        if here.len() >= LOOKED_AT as usize {
+            // What lies behind these was not looked at: its digests may be here.
+            due = due.min(here.last().map_or(due, |row| shift(row.ends, -3600)));
+        }
         let gaps = state.spans.gaps(due, &ranges(&here));
         self.alarm_gaps(subject, &chain, &gaps, &mut state, &mut commit);
         alarm_links(subject, &state.spans.holes(), &mut state.links, &mut commit);
@@ -264,6 +271,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
         if chain == before && commit.is_empty() {
             return Ok(());
         }
+        commit.is_empty_chain = state.spans.is_empty();
         crate::failpoint::reached("proof_judged");
         self.mirror.ledger().save_proof(&subject.stream.source, &chain, &commit, self.ours()).await?;
         crate::failpoint::reached("proof_committed");
@@ -288,6 +296,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
             proved.more |= !rows.is_empty();
             return Ok(());
         }
+        let more_before = proved.more;
         proved.more |= rows.len() == limit as usize;
         for row in rows {
             if stop.is_cancelled() {
@@ -301,6 +310,12 @@ impl<S: Source, D: Destination> Prover<S, D> {
                     }
                     commit.cleared.extend(subjects);
                     commit.done.push(row);
+                }
+                Verdict::NoKeys(row) => {
+                    // The others would wait for the same.
+                    commit.waiting.push(*row);
+                    proved.more = more_before;
+                    break;
                 }
                 Verdict::Waits { row, alarms, fetch } => {
                     proved.wake.extend(fetch.iter().map(|(stream, ..)| stream.clone()));

@@ -1,5 +1,7 @@
 //! The part of the state that holds the proof: chains, digests that wait to be judged, and what is alarmed of them.
 
+use std::collections::HashSet;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
@@ -65,6 +67,8 @@ pub struct ProofCommit {
     pub raised: Vec<(StreamId, Alarm)>,
     /// Kind and subject of alarms whose cause is gone, whatever their stream.
     pub cleared: Vec<(&'static str, String)>,
+    /// The chain has no span.
+    pub is_empty_chain: bool,
     /// Objects that a digest names and that are not here: they are due to be fetched at once.
     pub fetch: Vec<(StreamId, Failure)>,
 }
@@ -158,6 +162,9 @@ impl Ledger {
                 if !has_failed(&mut transaction, *stream, &failure.key).await? {
                     upsert_failure(&mut transaction, *stream, failure, now).await?;
                 }
+            }
+            if commit.is_empty_chain {
+                drop_chain(&mut transaction, chain.id).await?;
             }
             transaction.commit().await
         };
@@ -293,6 +300,15 @@ async fn save_chain(connection: &mut SqliteConnection, chain: &ChainRow) -> sqlx
     Ok(())
 }
 
+/// A chain of which nothing is genuine and nothing waits was made up.
+async fn drop_chain(connection: &mut SqliteConnection, chain: i64) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM chains WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM digests WHERE chain = ?1)")
+        .bind(chain)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 async fn save_digest(connection: &mut SqliteConnection, chain: i64, row: &DigestRow) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE digests SET starts = ?, tries = ?, next_try = ?, why = ?
@@ -317,7 +333,11 @@ pub(super) async fn save_alarms(
     commit: &ProofCommit,
     now: Timestamp,
 ) -> sqlx::Result<()> {
+    let open = open_alarms(connection, source, commit).await?;
     for (kind, subject) in &commit.cleared {
+        if !open.contains(subject) {
+            continue;
+        }
         sqlx::query(
             "UPDATE alarms SET cleared_at = ? WHERE source = ? AND kind = ? AND subject = ? AND cleared_at IS NULL",
         )
@@ -332,6 +352,22 @@ pub(super) async fn save_alarms(
         upsert_alarm(connection, source, *stream, alarm, now).await?;
     }
     Ok(())
+}
+
+/// What is alarmed of a source: most digests end no alarm, and name hundreds of logs that could have one.
+async fn open_alarms(
+    connection: &mut SqliteConnection,
+    source: &str,
+    commit: &ProofCommit,
+) -> sqlx::Result<HashSet<String>> {
+    if commit.cleared.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = sqlx::query("SELECT DISTINCT subject FROM alarms WHERE source = ? AND cleared_at IS NULL")
+        .bind(source)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.iter().map(|row| row.get("subject")).collect())
 }
 
 async fn has_failed(connection: &mut SqliteConnection, id: StreamId, key: &str) -> sqlx::Result<bool> {

@@ -17,10 +17,10 @@ use crate::ledger::{Alarm, DigestRow, Failure, StreamId};
 use crate::source::Source;
 
 /// A log that is not here is looked for again after so long, by how often it was looked for.
-const WAITS: [i64; 6] = [0, 60, 300, 900, 3600, 6 * 3600];
+const WAITS: [i64; 5] = [0, 60, 300, 900, 3600];
+const LONGEST_WAIT: i64 = 6 * 3600;
 /// What no listing can have shown yet is waited for.
 const LISTING_WAIT: i64 = 30;
-const DAY_SECONDS: i64 = 86_400;
 /// Keys that cannot be asked for rest on their own schedule; an unknown one is asked for hourly.
 const KEY_WAIT: i64 = 60;
 const UNKNOWN_KEY_WAIT: i64 = 3600;
@@ -34,6 +34,8 @@ pub(super) enum Verdict {
         /// Alarms that it ends.
         subjects: Vec<(&'static str, String)>,
     },
+    /// The keys of its region cannot be asked for.
+    NoKeys(Box<DigestRow>),
     /// It waits for something, or was refused.
     Waits { row: Box<DigestRow>, alarms: Vec<(StreamId, Alarm)>, fetch: Vec<(Stream, StreamId, Failure)> },
 }
@@ -65,7 +67,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let (copy, region, now) = (self.mirror.destination(), &subject.stream.region, self.now());
         let public_key = match self.keyring.find(copy, region, &read.digest.fingerprint, window, now).await? {
             Found::Key(public_key) => public_key,
-            Found::Waits => return Ok(wait(row, "public keys, which cannot be asked for", shift(now, KEY_WAIT))),
+            Found::Waits => return Ok(no_keys(row, now)),
             Found::Unknown => return Ok(unknown_key(subject, &key, row, &read.digest.fingerprint, now)),
         };
         let verified = read.digest.verify(&read.hash, &read.signature, read.backfilled_at, Some(&public_key));
@@ -113,16 +115,12 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let is_backfill = read.backfilled_at.is_some();
         let Some(why) = found.why else {
             let span = (!is_backfill).then(|| Box::new(Span::of(&read.digest, &read.hash, &read.signature)));
-            // Only what was judged before can have been alarmed, or a log that no earlier digest named.
-            let mut subjects: Vec<_> = found.named.into_iter().map(|log| ("unreferenced", log)).collect();
-            if row.tries > 0 {
-                let logs: Vec<String> = subjects.iter().map(|(_, log)| log.clone()).collect();
-                subjects.extend(logs.into_iter().flat_map(|log| [("missing", log.clone()), ("altered", log)]));
-                subjects.push(("unknown_key", key.to_owned()));
-            }
+            let of_log = |log: String| ["unreferenced", "missing", "altered"].map(|kind| (kind, log.clone()));
+            let mut subjects: Vec<_> = found.named.into_iter().flat_map(of_log).collect();
+            subjects.extend(["unknown_key", "bad_signature", "malformed_digest"].map(|kind| (kind, key.to_owned())));
             return Verdict::Whole { span, subjects };
         };
-        let step = WAITS.get(row.tries as usize).copied().unwrap_or(DAY_SECONDS);
+        let step = WAITS.get(row.tries as usize).copied().unwrap_or(LONGEST_WAIT);
         let tries = row.tries.saturating_add(u32::from(found.counts));
         let wait = if found.counts { step } else { LISTING_WAIT };
         let row = DigestRow { tries, next_try: Some(shift(self.now(), wait)), why: Some(why), ..row };
@@ -130,9 +128,9 @@ impl<S: Source, D: Destination> Prover<S, D> {
     }
 }
 
-fn wait(row: DigestRow, why: &str, next_try: Timestamp) -> Verdict {
-    let row = DigestRow { next_try: Some(next_try), why: Some(why.to_owned()), ..row };
-    Verdict::Waits { row: Box::new(row), alarms: Vec::new(), fetch: Vec::new() }
+fn no_keys(row: DigestRow, now: Timestamp) -> Verdict {
+    let why = "public keys, which cannot be asked for".to_owned();
+    Verdict::NoKeys(Box::new(DigestRow { next_try: Some(shift(now, KEY_WAIT)), why: Some(why), ..row }))
 }
 
 fn unknown_key(subject: &Subject, key: &str, row: DigestRow, fingerprint: &str, now: Timestamp) -> Verdict {

@@ -97,7 +97,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let listed = checkpoint.memory.covered(0, self.now());
         let is_listed = checkpoint.memory.covered(i64::MAX, self.now()).is_some() && listed >= Some(digest.end);
         if self.mirror.ledger().is_failing(id, key).await? {
-            found.says(true, || format!("the log `{}`, which is tried again", Shown(key)));
+            found.says(false, || format!("the log `{}`, which is tried again", Shown(key)));
         } else if !is_listed {
             found.says(false, || format!("the log `{}`, which no listing can have shown yet", Shown(key)));
         } else if found.fetch.len() < AT_ONCE {

@@ -169,6 +169,11 @@ impl Spans {
         self.begun.is_some() && self.spans.iter().any(|span| (span.start..span.end).contains(&second))
     }
 
+    /// Nothing of it was found genuine and whole.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
     /// Where the proof began.
     pub fn begun(&self) -> Option<Timestamp> {
         self.begun.map(time)

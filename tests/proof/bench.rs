@@ -206,6 +206,23 @@ impl Bench {
         object
     }
 
+    /// A backfill digest of the present hour that names one log.
+    pub fn backfill(&mut self, log: &str) -> String {
+        let before = self.trail.clone();
+        let body = self.world.body(BUCKET, log).unwrap();
+        self.trail.waiting.clear();
+        self.name_log(log, &body);
+        let mut digest = self.next_digest();
+        digest.object = digest.object.replace(".json.gz", "_backfill.json.gz");
+        let digest = digest.after(None);
+        let key = self.put(digest);
+        let made = self.now().to_string();
+        let object = self.hold_back(&key).metadata("backfill-generation-timestamp", &made);
+        self.world.put_object(BUCKET, &key, object);
+        self.trail = before;
+        key
+    }
+
     /// Takes an object out of the bucket, to be delivered later.
     pub fn hold_back(&self, key: &str) -> ObjectSpec {
         let stored = self.world.object(BUCKET, key).unwrap();

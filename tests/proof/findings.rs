@@ -179,3 +179,28 @@ async fn where_another_trail_without_digests_writes_it_is_said_once_that_this_is
     let kinds: Vec<_> = bench.alarmed().await.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, ["unknown_trail"]);
 }
+
+#[tokio::test]
+async fn a_backfill_digest_vouches_for_what_its_hour_did_not_name() {
+    let mut bench = Bench::new().await;
+    bench.hours(3).await;
+    let forgotten = bench.unnamed_log(60);
+    bench.hours(2).await;
+    let backfill = bench.backfill(&forgotten);
+    bench.hours(18).await;
+    assert_eq!(bench.through().await, Some(bench.trail.covered));
+    assert!(bench.alarms().await.is_empty(), "{:?}", bench.alarms().await);
+    assert!(bench.copy.read(&backfill).is_some());
+}
+
+#[tokio::test]
+async fn a_backfill_digest_that_comes_after_the_alarm_ends_it() {
+    let mut bench = Bench::new().await;
+    bench.hours(3).await;
+    let forgotten = bench.unnamed_log(60);
+    bench.hours(20).await;
+    assert_eq!(bench.alarmed().await, [("unreferenced".to_owned(), forgotten.clone())]);
+    bench.backfill(&forgotten);
+    bench.hours(1).await;
+    assert!(bench.alarms().await.is_empty(), "{:?}", bench.alarms().await);
+}
