@@ -14,7 +14,9 @@
 //!    directories made durable.
 //! 7. Only then are its rows and the checkpoint committed, in one transaction.
 //! 8. Days later the day is sealed: its rows become a manifest, here and beside the copy.
-//! 9. [`status`] says in one vocabulary how far every account is.
+//! 9. Every hour the trail's signed digest comes the same way; [`prove`] reads it from the copy, judges it with the
+//!    [`keyring`]'s keys, and looks for every log that it names. What no listing showed is fetched at once.
+//! 10. [`status`] says in one vocabulary how far every account is.
 //!
 //! # Promises
 //!

@@ -42,6 +42,8 @@ const LOOKED_AT: u32 = 1000;
 const REDELIVERY_SECONDS: i64 = 35 * 86_400;
 /// Records that are taken over at once.
 const CHUNK: usize = 500;
+/// Named logs that one transaction holds.
+const NAMES_AT_ONCE: usize = 20_000;
 /// In seconds: what is tried again within them is waited for.
 const SOON: i64 = 60;
 /// Hours of a gap that its alarm names; more are counted.
@@ -299,7 +301,8 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let more_before = proved.more;
         proved.more |= rows.len() == limit as usize;
         for row in rows {
-            if stop.is_cancelled() {
+            if stop.is_cancelled() || commit.cleared.len() > NAMES_AT_ONCE {
+                proved.more = true;
                 break;
             }
             proved.judged += 1;
@@ -373,7 +376,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
             (subject, gap_detail(chain, gap))
         });
         let told: BTreeMap<String, String> = told.collect();
-        raise_and_clear("gap", subject, &mut state.gaps, told, commit);
+        raise_and_clear(&["gap"], subject, &mut state.gaps, told, commit);
     }
 
     fn now(&self) -> Timestamp {
@@ -419,19 +422,20 @@ fn alarm_links(subject: &Subject, holes: &[Hole], links: &mut BTreeMap<String, S
             format!("the digest `{}` is signed, but it is not the one that the next digest names", Shown(&key));
         (key, detail)
     });
-    raise_and_clear("altered", subject, links, told.collect(), commit);
+    raise_and_clear(&["altered"], subject, links, told.collect(), commit);
 }
 
 /// Raises what is new or changed, clears what is over.
 fn raise_and_clear(
-    kind: &'static str,
+    kinds: &'static [&'static str; 1],
     subject: &Subject,
     said: &mut BTreeMap<String, String>,
     told: BTreeMap<String, String>,
     commit: &mut ProofCommit,
 ) {
+    let [kind] = *kinds;
     let over = said.keys().filter(|key| !told.contains_key(*key));
-    commit.cleared.extend(over.map(|key| (kind, key.clone())));
+    commit.cleared.extend(over.map(|key| (&kinds[..], key.clone())));
     for (key, detail) in told.iter().filter(|(key, detail)| said.get(*key) != Some(detail)) {
         if !said.contains_key(key) {
             warn!(alarm = kind, stream = %subject.stream, "{detail}");

@@ -65,8 +65,8 @@ pub struct ProofCommit {
     pub waiting: Vec<DigestRow>,
     /// What to alarm, by stream; 0 is the source.
     pub raised: Vec<(StreamId, Alarm)>,
-    /// Kind and subject of alarms whose cause is gone, whatever their stream.
-    pub cleared: Vec<(&'static str, String)>,
+    /// Kinds and subject of alarms whose cause is gone, whatever their stream.
+    pub cleared: Vec<(&'static [&'static str], String)>,
     /// The chain has no span.
     pub is_empty_chain: bool,
     /// Objects that a digest names and that are not here: they are due to be fetched at once.
@@ -334,19 +334,18 @@ pub(super) async fn save_alarms(
     now: Timestamp,
 ) -> sqlx::Result<()> {
     let open = open_alarms(connection, source, commit).await?;
-    for (kind, subject) in &commit.cleared {
-        if !open.contains(subject) {
-            continue;
+    for (kinds, subject) in &commit.cleared {
+        for kind in kinds.iter().filter(|_| open.contains(subject)) {
+            sqlx::query(
+                "UPDATE alarms SET cleared_at = ? WHERE source = ? AND kind = ? AND subject = ? AND cleared_at IS NULL",
+            )
+            .bind(now.as_second())
+            .bind(source)
+            .bind(*kind)
+            .bind(subject)
+            .execute(&mut *connection)
+            .await?;
         }
-        sqlx::query(
-            "UPDATE alarms SET cleared_at = ? WHERE source = ? AND kind = ? AND subject = ? AND cleared_at IS NULL",
-        )
-        .bind(now.as_second())
-        .bind(source)
-        .bind(*kind)
-        .bind(subject)
-        .execute(&mut *connection)
-        .await?;
     }
     for (stream, alarm) in &commit.raised {
         upsert_alarm(connection, source, *stream, alarm, now).await?;

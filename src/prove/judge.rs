@@ -25,6 +25,10 @@ const LISTING_WAIT: i64 = 30;
 const KEY_WAIT: i64 = 60;
 const UNKNOWN_KEY_WAIT: i64 = 3600;
 
+/// Alarms that a genuine digest ends: of the logs that it names and that are here, and its own.
+const OF_LOGS: &[&str] = &["unreferenced", "missing", "altered"];
+const OF_DIGESTS: &[&str] = &["unknown_key", "bad_signature", "malformed_digest"];
+
 /// What became of one digest.
 pub(super) enum Verdict {
     /// It is genuine, and all that it names is here.
@@ -32,7 +36,7 @@ pub(super) enum Verdict {
         /// What it adds to its chain; a backfill digest adds nothing.
         span: Option<Box<Span>>,
         /// Alarms that it ends.
-        subjects: Vec<(&'static str, String)>,
+        subjects: Vec<(&'static [&'static str], String)>,
     },
     /// The keys of its region cannot be asked for.
     NoKeys(Box<DigestRow>),
@@ -115,9 +119,8 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let is_backfill = read.backfilled_at.is_some();
         let Some(why) = found.why else {
             let span = (!is_backfill).then(|| Box::new(Span::of(&read.digest, &read.hash, &read.signature)));
-            let of_log = |log: String| ["unreferenced", "missing", "altered"].map(|kind| (kind, log.clone()));
-            let mut subjects: Vec<_> = found.named.into_iter().flat_map(of_log).collect();
-            subjects.extend(["unknown_key", "bad_signature", "malformed_digest"].map(|kind| (kind, key.to_owned())));
+            let mut subjects: Vec<_> = found.named.into_iter().map(|log| (OF_LOGS, log)).collect();
+            subjects.push((OF_DIGESTS, key.to_owned()));
             return Verdict::Whole { span, subjects };
         };
         let step = WAITS.get(row.tries as usize).copied().unwrap_or(LONGEST_WAIT);
