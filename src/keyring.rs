@@ -159,7 +159,10 @@ impl Keyring {
         window: (Timestamp, Timestamp),
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let window = whole_days(window);
+        let (from, to) = whole_days(window);
+        // Keys of the future are nobody's to give.
+        let to = to.min(shift(now, 2 * 3600));
+        let window = (from.min(to), to);
         match self.service.list(region, window).await {
             Ok(given) => {
                 self.take(at, region, given, window, now).await?;

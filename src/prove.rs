@@ -320,7 +320,8 @@ impl<S: Source, D: Destination> Prover<S, D> {
                     proved.more = more_before;
                     break;
                 }
-                Verdict::Waits { row, alarms, fetch } => {
+                Verdict::Waits { row, alarms, fetch, unlisted } => {
+                    proved.wake.extend(unlisted);
                     proved.wake.extend(fetch.iter().map(|(stream, ..)| stream.clone()));
                     commit.fetch.extend(fetch.into_iter().map(|(_, id, failure)| (id, failure)));
                     commit.raised.extend(alarms);

@@ -41,7 +41,13 @@ pub(super) enum Verdict {
     /// The keys of its region cannot be asked for.
     NoKeys(Box<DigestRow>),
     /// It waits for something, or was refused.
-    Waits { row: Box<DigestRow>, alarms: Vec<(StreamId, Alarm)>, fetch: Vec<(Stream, StreamId, Failure)> },
+    Waits {
+        row: Box<DigestRow>,
+        alarms: Vec<(StreamId, Alarm)>,
+        fetch: Vec<(Stream, StreamId, Failure)>,
+        /// Streams that are to be listed.
+        unlisted: Vec<Stream>,
+    },
 }
 
 /// A digest that can be read, with what it was signed with.
@@ -127,7 +133,7 @@ impl<S: Source, D: Destination> Prover<S, D> {
         let tries = row.tries.saturating_add(u32::from(found.counts));
         let wait = if found.counts { step } else { LISTING_WAIT };
         let row = DigestRow { tries, next_try: Some(shift(self.now(), wait)), why: Some(why), ..row };
-        Verdict::Waits { row: Box::new(row), alarms: found.alarms, fetch: found.fetch }
+        Verdict::Waits { row: Box::new(row), alarms: found.alarms, fetch: found.fetch, unlisted: found.unlisted }
     }
 }
 
@@ -147,14 +153,14 @@ fn unknown_key(subject: &Subject, key: &str, row: DigestRow, fingerprint: &str, 
     let alarm = (row.tries == 0).then(|| alarm(subject, "unknown_key", key, detail.clone()));
     let next_try = Some(shift(now, UNKNOWN_KEY_WAIT));
     let row = DigestRow { tries: row.tries.saturating_add(1), next_try, why: Some(detail), ..row };
-    Verdict::Waits { row: Box::new(row), alarms: alarm.into_iter().collect(), fetch: Vec::new() }
+    Verdict::Waits { row: Box::new(row), alarms: alarm.into_iter().collect(), fetch: Vec::new(), unlisted: Vec::new() }
 }
 
 /// It is never judged again: its bytes do not change.
 fn refuse(subject: &Subject, key: &str, row: DigestRow, Refused(kind, why): Refused) -> Verdict {
     let alarms = vec![alarm(subject, kind, key, why.clone())];
     let row = DigestRow { next_try: None, tries: row.tries.saturating_add(1), why: Some(why), ..row };
-    Verdict::Waits { row: Box::new(row), alarms, fetch: Vec::new() }
+    Verdict::Waits { row: Box::new(row), alarms, fetch: Vec::new(), unlisted: Vec::new() }
 }
 
 fn alarm(subject: &Subject, kind: &'static str, key: &str, detail: String) -> (StreamId, Alarm) {

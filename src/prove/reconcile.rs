@@ -28,6 +28,8 @@ pub(super) struct Reconciled {
     pub counts: bool,
     pub alarms: Vec<(StreamId, Alarm)>,
     pub fetch: Vec<(Stream, StreamId, Failure)>,
+    /// Streams that were never listed, and hold a log that is named.
+    pub unlisted: Vec<Stream>,
     /// Their keys, as they stand here.
     pub named: Vec<String>,
 }
@@ -100,6 +102,9 @@ impl<S: Source, D: Destination> Prover<S, D> {
             found.says(false, || format!("the log `{}`, which is tried again", Shown(key)));
         } else if !is_listed {
             found.says(false, || format!("the log `{}`, which no listing can have shown yet", Shown(key)));
+            if checkpoint.memory.covered(i64::MAX, self.now()).is_none() && !found.unlisted.contains(stream) {
+                found.unlisted.push(stream.clone());
+            }
         } else if found.fetch.len() < AT_ONCE {
             let state = if tries == 0 { "which is fetched now" } else { "which is not at the source" };
             found.says(true, || format!("the log `{}`, {state}", Shown(key)));

@@ -151,6 +151,13 @@ impl Bench {
         });
     }
 
+    /// The next digest calls a log by another name.
+    pub fn rename_waiting(&mut self, from: &str, to: &str) {
+        for log in self.trail.waiting.iter_mut().filter(|log| log.object == from) {
+            to.clone_into(&mut log.object);
+        }
+    }
+
     /// A log that no digest names.
     pub fn unnamed_log(&mut self, age: i64) -> String {
         self.numbers += 1;

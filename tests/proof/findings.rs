@@ -204,3 +204,21 @@ async fn a_backfill_digest_that_comes_after_the_alarm_ends_it() {
     bench.hours(1).await;
     assert!(bench.alarms().await.is_empty(), "{:?}", bench.alarms().await);
 }
+
+#[tokio::test]
+async fn a_named_log_of_a_stream_that_was_never_seen_is_missing_and_does_not_stop_the_proof_of_the_others() {
+    let mut bench = Bench::new().await;
+    bench.hours(2).await;
+    let log = bench.log(60);
+    let object = bench.hold_back(&log);
+    let insight = log.replace("CloudTrail/", "CloudTrail-Insight/").replace("_CloudTrail_", "_CloudTrail-Insight_");
+    bench.world.put_object(BUCKET, &insight, object);
+    bench.rename_waiting(&log, &insight);
+    assert!(bench.world.delete_object(BUCKET, &insight));
+    bench.hours(1).await;
+    for _ in 0..3 {
+        bench.advance(600);
+        bench.settle().await;
+    }
+    assert_eq!(bench.alarmed().await, [("missing".to_owned(), insight)]);
+}

@@ -31,6 +31,8 @@ async fn keys_that_rotate_in_a_chain_are_fetched_and_exported_with_the_copy() {
     bench.advance(300);
     bench.settle().await;
     assert_eq!(bench.through().await, Some(bench.trail.covered));
+    let chain = bench.chains().await.remove(0);
+    assert!(bench.ledger.digests_here(chain.id, 10).await.unwrap().is_empty() && chain.state.len() < 2_500);
     let exported = bench.copy.kept(&format!("public-keys/{REGION}.json")).unwrap();
     assert!(PublicKeys::parse(&exported).unwrap().all().len() >= 3);
     let of = CopyOf::parse(&bench.copy.kept("sources/acme.json").unwrap()).unwrap();
