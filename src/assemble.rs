@@ -9,9 +9,11 @@ use crate::config::{Config, Source};
 use crate::destination::local::Local;
 use crate::discover::Wanted;
 use crate::error::Error;
+use crate::keyring::{CloudTrail, Keyring};
 use crate::ledger::Ledger;
 use crate::manifest::Manifests;
 use crate::mirror::{Mirror, Permits, Rules};
+use crate::prove::{self, Prover};
 use crate::role::{Keeper, Process};
 use crate::scheduler::Runner;
 use crate::share::Share;
@@ -23,6 +25,8 @@ pub struct Parts {
     pub keeper: Arc<Keeper>,
     /// Mirrors its streams.
     pub mirror: Arc<Mirror<S3Source, Local>>,
+    /// Proves what is mirrored.
+    pub prover: Arc<Prover<S3Source, Local>>,
     /// What to discover.
     pub wanted: Wanted,
     /// Its configuration.
@@ -64,14 +68,34 @@ fn parts(
         rules(config, source),
         permits,
     );
-    Ok(Parts { keeper, mirror: Arc::new(mirror), wanted: wanted(source), source: source.clone(), passes })
+    let (mirror, wanted) = (Arc::new(mirror), wanted(source));
+    let service = CloudTrail::new(&source.endpoints, keeper.clone(), process.http.get(&source.endpoints)?);
+    let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
+    let prover = Arc::new(Prover::new(mirror.clone(), keyring, proof_rules(source, &wanted)));
+    Ok(Parts { keeper, mirror, prover, wanted, source: source.clone(), passes })
+}
+
+fn proof_rules(source: &Source, wanted: &Wanted) -> prove::Rules {
+    prove::Rules {
+        bucket: source.bucket.clone(),
+        wanted: wanted.clone(),
+        since: source.since,
+        grace: i64::try_from(source.proof.grace.as_secs()).unwrap_or(i64::MAX),
+    }
 }
 
 impl Parts {
     /// The source as the daemon runs it.
     pub fn into_runner(self) -> Runner<S3Source, Local> {
         let session = self.keeper.observe();
-        Runner { mirror: self.mirror, wanted: self.wanted, poll: self.source.poll, passes: self.passes, session }
+        Runner {
+            mirror: self.mirror,
+            wanted: self.wanted,
+            poll: self.source.poll,
+            passes: self.passes,
+            prover: self.prover,
+            session,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! its bytes, its signature. What is removed, replaced or begun anew shows in the links and in the times.
 
 use crate::clock::{Timestamp, seconds_between, shift};
-use crate::digest::{Digest, Origin};
+use crate::digest::{Digest, Link, Origin};
 
 /// A digest covers an hour, unless logging began or stopped within it.
 pub const HOUR_SECONDS: i64 = 3600;
@@ -118,12 +118,17 @@ pub fn step(before: Option<&Seen>, next: &Digest) -> Step {
         let joint = if next.previous.is_some() { Joint::Continues } else { Joint::Begins };
         return Step { joint, gap: None };
     };
-    let joint = joint(before, next);
-    Step { joint, gap: gap(before, next, joint) }
+    join(before, next.start, next.previous.as_ref())
 }
 
-fn joint(before: &Seen, next: &Digest) -> Joint {
-    let Some(link) = &next.previous else { return Joint::Begins };
+/// The same for a digest of which only its start and its link back were kept.
+pub fn join(before: &Seen, start: Timestamp, previous: Option<&Link>) -> Step {
+    let joint = joint(before, previous);
+    Step { joint, gap: gap(before, start, joint) }
+}
+
+fn joint(before: &Seen, previous: Option<&Link>) -> Joint {
+    let Some(link) = previous else { return Joint::Begins };
     if link.origin != before.origin {
         return Joint::Skips;
     }
@@ -140,13 +145,13 @@ fn joint(before: &Seen, next: &Digest) -> Joint {
     }
 }
 
-fn gap(before: &Seen, next: &Digest, joint: Joint) -> Option<Gap> {
-    let gap = |why| Gap { from: before.end.min(next.start), to: next.start, why };
-    let is_apart = next.start > before.end;
+fn gap(before: &Seen, start: Timestamp, joint: Joint) -> Option<Gap> {
+    let gap = |why| Gap { from: before.end.min(start), to: start, why };
+    let is_apart = start > before.end;
     match joint {
         Joint::Skips if is_apart => Some(gap(Why::Absent)),
         // It leaves no room for the one that it names: that hour at least is not proven.
-        Joint::Skips => Some(Gap { from: shift(next.start, -HOUR_SECONDS), ..gap(Why::Absent) }),
+        Joint::Skips => Some(Gap { from: shift(start, -HOUR_SECONDS), ..gap(Why::Absent) }),
         Joint::Begins if is_apart && before.is_final() => Some(gap(Why::Stopped)),
         Joint::Begins => Some(gap(Why::Restarted)),
         // The document that cannot be read covers what lies between.

@@ -1,5 +1,7 @@
 //! What bytes turn out to be, computed while they stream.
 
+use std::io::Read as _;
+
 use aws_lc_rs::digest;
 use flate2::{Decompress, FlushDecompress, Status};
 use md5::{Digest as _, Md5};
@@ -14,6 +16,22 @@ const ALLOWED_INFLATED: u64 = 64 << 20;
 const ALLOWED_RATIO: u64 = 200;
 /// No object may inflate further, however large it is.
 const MOST_INFLATED: u64 = 8 << 30;
+
+/// What one whole gzip member holds.
+///
+/// # Errors
+/// Why it is none, or that it holds more than `most` bytes.
+pub fn inflate(gzip: &[u8], most: u64) -> Result<Vec<u8>, &'static str> {
+    let mut rest = gzip;
+    let mut inflated = Vec::new();
+    let member = flate2::bufread::GzDecoder::new(&mut rest);
+    match member.take(most + 1).read_to_end(&mut inflated) {
+        Err(_) => Err("it is not one whole gzip member"),
+        Ok(_) if inflated.len() as u64 > most => Err("it inflates too far"),
+        Ok(_) if !rest.is_empty() => Err("data follows its gzip member"),
+        Ok(_) => Ok(inflated),
+    }
+}
 
 /// Hashes the bytes of one object as they arrive, and checks its gzip where it should have one.
 ///

@@ -29,6 +29,17 @@ pub struct Wanted {
     pub regions: Vec<String>,
 }
 
+impl Wanted {
+    /// Whether a stream is one that is to be mirrored.
+    pub fn covers(&self, stream: &Stream) -> bool {
+        let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|entry| entry == name);
+        listed(&self.accounts, &stream.account)
+            && listed(&self.regions, &stream.region)
+            && self.kinds.iter().any(|kind| kind == stream.kind.folder)
+            && self.organization.as_ref().is_none_or(|organization| stream.organization.as_ref() == Some(organization))
+    }
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Found {

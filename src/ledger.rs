@@ -18,10 +18,16 @@ use crate::object::ETag;
 use crate::record::Record;
 use crate::window::{Memory, Scope};
 
+mod audit;
+mod keys;
 mod open;
+mod proof;
 mod report;
 
+pub use audit::AuditCommit;
+pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
+pub use proof::{ChainRow, DigestRow, ProofCommit};
 pub use report::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
 
 /// The open database.
@@ -31,7 +37,7 @@ pub struct Ledger {
 }
 
 /// A stream's number in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub i64);
 
 /// How far a stream is: what a pass reads at its start and moves forward.
@@ -107,6 +113,9 @@ pub struct Failure {
     /// Why, and what would mend it.
     pub reason: String,
 }
+
+/// The code of an object that was not fetched yet, because no listing showed it: a digest names it.
+pub const NAMED_BY_DIGEST: &str = "NamedByDigest";
 
 /// Something that somebody must look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +215,13 @@ impl Ledger {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             let (objects, bytes) = insert_objects(&mut transaction, stream, id, &commit.inserted, false).await?;
             insert_objects(&mut transaction, stream, id, &commit.updated, true).await?;
+            if stream.kind.keeps_metadata {
+                proof::queue_digests(&mut transaction, stream, id, &commit.inserted).await?;
+                let later: Vec<Record> = commit.updated.iter().filter(|record| record.later).cloned().collect();
+                proof::queue_digests(&mut transaction, stream, id, &later).await?;
+            } else if !commit.inserted.is_empty() {
+                audit::queue_late(&mut transaction, stream, id, &commit.inserted).await?;
+            }
             for failure in &commit.failed {
                 upsert_failure(&mut transaction, id, failure, now).await?;
             }

@@ -14,7 +14,9 @@
 //!    directories made durable.
 //! 7. Only then are its rows and the checkpoint committed, in one transaction.
 //! 8. Days later the day is sealed: its rows become a manifest, here and beside the copy.
-//! 9. [`status`] says in one vocabulary how far every account is.
+//! 9. Every hour the trail's signed digest comes the same way; [`prove`] reads it from the copy, judges it with the
+//!    [`keyring`]'s keys, and looks for every log that it names. What no listing showed is fetched at once.
+//! 10. [`status`] says in one vocabulary how far every account is.
 //!
 //! # Promises
 //!
@@ -39,10 +41,13 @@ pub mod share;
 // Rules: decisions without I/O; time and randomness are arguments.
 pub mod chain;
 pub mod content;
+pub mod copy_of;
 pub mod digest;
 pub mod layout;
+pub mod own_file;
 pub mod path;
 pub mod policy;
+pub mod public_keys;
 pub mod renewal;
 pub mod retry;
 pub mod status;
@@ -52,6 +57,7 @@ pub mod window;
 // Edges: configuration, services, disk, database.
 pub mod config;
 pub mod destination;
+pub mod keyring;
 pub mod ledger;
 pub mod manifest;
 pub mod records;
@@ -62,6 +68,7 @@ pub mod source;
 // Work: what is done to one stream, and how streams are found.
 pub mod discover;
 pub mod mirror;
+pub mod prove;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

@@ -233,6 +233,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         &self.source
     }
 
+    /// Where copies are, for the proof.
+    pub fn destination(&self) -> &D {
+        &self.destination
+    }
+
+    /// The manifests of sealed days.
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
     /// The state.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -228,6 +228,7 @@ pub(crate) mod tests {
                 tail_every: day,
                 discover_every: day,
             },
+            proof: crate::config::Proof { grace: day },
             concurrency: 8,
             endpoints: Endpoints::default(),
         }

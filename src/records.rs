@@ -63,6 +63,45 @@ impl<'a> Records<'a> {
     }
 }
 
+/// Finds the records of keys that are asked for in order: one walk serves all keys of a day.
+pub struct Seek<'a> {
+    ledger: &'a Ledger,
+    manifests: &'a Manifests,
+    stream: &'a Stream,
+    id: StreamId,
+    cursor: Option<(Option<Day>, Records<'a>)>,
+}
+
+impl<'a> Seek<'a> {
+    /// A search that has not begun.
+    pub fn new(ledger: &'a Ledger, manifests: &'a Manifests, stream: &'a Stream, id: StreamId) -> Self {
+        Self { ledger, manifests, stream, id, cursor: None }
+    }
+
+    /// The record of a key that sorts after those that were asked for before.
+    ///
+    /// # Errors
+    /// As for [`Records::peek`].
+    pub async fn find(&mut self, suffix: &str) -> Result<Option<Record>, Error> {
+        let day = Day::of(suffix);
+        // Another day begins at its own first key, and so does every odd key: whole years may lie between two of them.
+        let records = match &mut self.cursor {
+            Some((at, records)) if day.is_some() && *at == day => records,
+            _ => {
+                let records = Records::from(self.ledger, self.manifests, self.stream, self.id, suffix);
+                &mut self.cursor.insert((day, records)).1
+            }
+        };
+        while records.peek().await?.is_some_and(|next| next < suffix) {
+            records.next().await?;
+        }
+        match records.peek().await? {
+            Some(next) if next == suffix => records.next().await,
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The dated records or the odd ones.
 struct Side<'a> {
     ledger: &'a Ledger,

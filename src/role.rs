@@ -326,7 +326,11 @@ impl Keeper {
         sound(assumed.credentials, session, clamped, &role.arn)
     }
 
-    async fn base_credentials(&self) -> Result<Credentials, Error> {
+    /// The base credentials as they are now: of our own account, before any role is assumed.
+    ///
+    /// # Errors
+    /// `Transient` or `Stream`, with the mend.
+    pub async fn base_credentials(&self) -> Result<Credentials, Error> {
         let loaded = timeout(LONGEST_BASE, self.base.provide_credentials()).await;
         let credentials = &self.source.credentials;
         match loaded {

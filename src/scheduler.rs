@@ -1,7 +1,7 @@
 //! When which stream takes its turn: one due-queue a source, a task only while a turn runs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::error::{Class, Error};
 use crate::layout::{Stream, root};
 use crate::ledger::{Alarm, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
+use crate::prove::{Proved, Prover};
 use crate::retry::Delays;
 use crate::role::SessionState;
 use crate::share::Share;
@@ -29,6 +30,10 @@ use crate::window::next_poll;
 const SLICE: Duration = Duration::from_secs(20);
 /// How often the state is asked for objects that are to be tried again.
 const LOOK: Duration = Duration::from_secs(10);
+/// What waits to be proved is looked at again after so long, and at once when digests were stored.
+const PROOF_EVERY: Duration = Duration::from_secs(60);
+/// The same while something is waited for that comes soon.
+const PROOF_SOON: Duration = Duration::from_secs(5);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -42,6 +47,8 @@ pub struct Runner<S, D: Destination> {
     pub poll: crate::config::Poll,
     /// Its share of the passes of all sources.
     pub passes: Share,
+    /// Proves what is mirrored.
+    pub prover: Arc<Prover<S, D>>,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
 }
@@ -79,6 +86,11 @@ struct Loop<S, D: Destination> {
     discovery_trouble: Trouble,
     state_trouble: Trouble,
     next_look: Instant,
+    proofs: JoinSet<Result<Proved, Error>>,
+    next_proof: Instant,
+    proof_trouble: Trouble,
+    /// Streams that run and are to run again at once: there is something to fetch by its key.
+    again: HashSet<String>,
     skewed: bool,
 }
 
@@ -102,12 +114,18 @@ impl<S: Source, D: Destination> Runner<S, D> {
             discovery_trouble: Trouble::default(),
             state_trouble: Trouble::default(),
             next_look: Instant::now() + LOOK,
+            proofs: JoinSet::new(),
+            next_proof: Instant::now(),
+            proof_trouble: Trouble::default(),
+            again: HashSet::new(),
             skewed: false,
             runner: self,
         };
         this.take_known_streams().await?;
         let ended = this.run().await;
         this.discoveries.shutdown().await;
+        // What it has judged and not recorded is judged again.
+        this.proofs.shutdown().await;
         while let Some(finished) = this.turns.join_next_with_id().await {
             let went = this.turn_ended(finished).await;
             this.survive(went)?;
@@ -124,13 +142,15 @@ impl<S: Source, D: Destination> Loop<S, D> {
         loop {
             let blocked = self.start_turns();
             self.start_discovery();
-            let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
+            self.start_proof();
+            let next = self.next_wake();
             let passes = self.runner.passes.clone();
             let went = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await,
                 Some(found) = self.discoveries.join_next() => self.discovered(found).await,
+                Some(proved) = self.proofs.join_next() => self.proved(proved).await,
                 changed = self.runner.session.changed() => match changed {
                     Ok(()) => self.record_session().await,
                     // The keeper ends with the process.
@@ -181,6 +201,11 @@ impl<S: Source, D: Destination> Loop<S, D> {
         Ok(())
     }
 
+    fn next_wake(&self) -> Instant {
+        let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
+        if self.proofs.is_empty() { next.min(self.next_proof) } else { next }
+    }
+
     /// Streams that were found before are polled at once, even when discovery fails.
     async fn take_known_streams(&mut self) -> Result<(), Error> {
         let wanted = &self.runner.wanted;
@@ -191,7 +216,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 continue;
             };
             let stream = Stream::new(&row.source, &root, row.organization.as_deref(), &row.account, kind, &row.region);
-            if stream.prefix == row.prefix && is_wanted(wanted, &stream) {
+            if stream.prefix == row.prefix && wanted.covers(&stream) {
                 known.push(stream);
             }
         }
@@ -309,6 +334,9 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 if turn.unfinished {
                     self.backlog.push_back(stream.prefix.clone());
                 }
+                if turn.stored > 0 && stream.kind.keeps_metadata {
+                    self.next_proof = now;
+                }
                 (
                     next_poll(
                         &self.runner.poll,
@@ -327,7 +355,8 @@ impl<S: Source, D: Destination> Loop<S, D> {
         let clock = self.runner.mirror.service_clock();
         let (ours, next) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
         let id = progress.id;
-        self.wait(Waiting { progress, due: now + pause, delays, trouble });
+        let wait = if self.again.remove(&stream.prefix) { Duration::ZERO } else { pause };
+        self.wait(Waiting { progress, due: now + wait, delays, trouble });
         if !self.stop.is_cancelled() || error.is_some() {
             let ledger = self.runner.mirror.ledger();
             ledger.pass_ended(&stream, id, error.as_ref(), shift(ours, next), ours).await?;
@@ -343,6 +372,60 @@ impl<S: Source, D: Destination> Loop<S, D> {
         self.next_discovery = Instant::now() + self.runner.poll.discover_every;
         let (mirror, wanted) = (self.runner.mirror.clone(), self.runner.wanted.clone());
         self.discoveries.spawn(async move { discover(mirror.source(), &wanted).await });
+    }
+
+    fn start_proof(&mut self) {
+        if Instant::now() < self.next_proof || !self.proofs.is_empty() {
+            return;
+        }
+        self.next_proof = Instant::now() + PROOF_EVERY;
+        let (prover, stop) = (self.runner.prover.clone(), self.stop.clone());
+        self.proofs.spawn(async move { prover.turn(&stop).await });
+    }
+
+    /// Whatever goes wrong with the proof is said, and does not touch the mirror.
+    async fn proved(&mut self, proved: Result<Result<Proved, Error>, JoinError>) -> Result<(), Error> {
+        let (now, ours) = (Instant::now(), self.runner.mirror.service_clock().ours());
+        let (source, ledger) = (self.runner.wanted.source.clone(), self.runner.mirror.ledger().clone());
+        match proved {
+            Ok(Ok(proved)) => {
+                if self.proof_trouble.recovered(now).is_some() {
+                    info!(%source, "The proof goes on");
+                }
+                ledger.clear_alarm(&source, "proof", "", ours).await?;
+                if proved.more {
+                    self.next_proof = now;
+                } else if proved.waits {
+                    self.next_proof = self.next_proof.min(now + PROOF_SOON);
+                }
+                self.wake(proved.wake).await
+            }
+            Ok(Err(error)) => {
+                if self.proof_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(%source, code = error.code(), "The proof waits: {error}");
+                    let detail = format!("the proof waits, the mirror goes on: {error}");
+                    ledger.alarm(&source, &Alarm { kind: "proof", subject: String::new(), detail }, ours).await?;
+                }
+                Ok(())
+            }
+            Err(panicked) => {
+                error!(%source, error = %panicked, "The proof ended unexpectedly; it goes on from what was recorded");
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets streams take their turn at once.
+    async fn wake(&mut self, streams: Vec<Stream>) -> Result<(), Error> {
+        for stream in &streams {
+            if self.running.values().any(|running| running.stream.prefix == stream.prefix) {
+                self.again.insert(stream.prefix.clone());
+            } else if let Some(waiting) = self.waiting.get_mut(&stream.prefix) {
+                waiting.due = Instant::now();
+                self.due.push(Reverse((waiting.due, stream.prefix.clone())));
+            }
+        }
+        self.take_streams(streams).await
     }
 
     async fn discovered(&mut self, found: Result<Result<Found, Error>, JoinError>) -> Result<(), Error> {
@@ -440,14 +523,6 @@ pub fn session_row(source: &str, state: &SessionState) -> SessionRow {
 fn slice_end(now: Instant, due: Instant, poll: bool, every: Duration) -> Instant {
     let next = if poll { now + every } else { due.max(now) };
     next.min(now + SLICE).max(now + Duration::from_millis(200))
-}
-
-fn is_wanted(wanted: &Wanted, stream: &Stream) -> bool {
-    let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|entry| entry == name);
-    listed(&wanted.accounts, &stream.account)
-        && listed(&wanted.regions, &stream.region)
-        && wanted.kinds.iter().any(|kind| kind == stream.kind.folder)
-        && wanted.organization.as_ref().is_none_or(|organization| stream.organization.as_ref() == Some(organization))
 }
 
 fn tell(stream: &Stream, error: &Error, say: Say) {

@@ -7,7 +7,11 @@ use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
-use crate::ledger::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
+use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, SessionRow};
+
+mod proof;
+
+pub use proof::{Proof, Proving};
 
 /// How a stream or an account is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +78,8 @@ pub struct Status {
     pub alarms: Vec<AlarmRow>,
     /// Folders that are not mirrored.
     pub unknown_folders: Vec<AlarmRow>,
+    /// Regions whose public keys cannot be asked for, and why.
+    pub key_requests: Vec<KeyRequestRow>,
 }
 
 /// An account of a source.
@@ -137,6 +143,9 @@ pub struct Progress {
     pub request_dollars: f64,
     /// The deep listing that is under way.
     pub sweep: Option<String>,
+    /// How far it is proved.
+    #[serde(flatten)]
+    pub proof: Proof,
     /// Why passes fail, and since when.
     pub error: Option<String>,
     /// Since when.
@@ -153,6 +162,8 @@ pub struct Rows {
     pub sessions: Vec<SessionRow>,
     pub quarantine: Vec<QuarantineRow>,
     pub alarms: Vec<AlarmRow>,
+    pub chains: Vec<ChainRow>,
+    pub key_requests: Vec<KeyRequestRow>,
 }
 
 impl Status {
@@ -161,7 +172,7 @@ impl Status {
         let rows = rows.configured();
         let mut accounts: Vec<Account> = Vec::new();
         for row in &rows.checkpoints {
-            let stream = stream_of(row, now);
+            let stream = stream_of(row, Proof::of(row, &rows), now);
             let same = |a: &&mut Account| {
                 a.source == row.source && a.account == row.account && a.organization == row.organization
             };
@@ -198,6 +209,7 @@ impl Status {
             quarantine: rows.quarantine,
             alarms,
             unknown_folders,
+            key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
 }
@@ -276,6 +288,7 @@ impl Account {
             sweep: None,
             error: None,
             failing_since: None,
+            proof: Proof::default(),
         };
         let (source, account) = (source.to_owned(), account.to_owned());
         Self { source, organization: None, account, progress, streams: Vec::new() }
@@ -313,13 +326,14 @@ impl Account {
         all.get_requests += one.get_requests;
         all.request_dollars += one.request_dollars;
         all.sweep = all.sweep.take().or_else(|| one.sweep.clone());
+        all.proof.add(&one.proof);
         all.error = all.error.take().or_else(|| one.error.clone());
         all.failing_since = [all.failing_since, one.failing_since].into_iter().flatten().min();
         self.streams.push(stream);
     }
 }
 
-fn stream_of(row: &CheckpointRow, now: Timestamp) -> Stream {
+fn stream_of(row: &CheckpointRow, proof: Proof, now: Timestamp) -> Stream {
     let lists: u64 = row.lists.values().sum();
     let oldest = row.oldest_missing.or(row.listed_through);
     let progress = Progress {
@@ -339,6 +353,7 @@ fn stream_of(row: &CheckpointRow, now: Timestamp) -> Stream {
         #[expect(clippy::cast_precision_loss, reason = "a price to the cent")]
         request_dollars: lists as f64 * LIST_DOLLARS + row.gets as f64 * GET_DOLLARS,
         sweep: row.sweep.clone(),
+        proof,
         error: row.error.clone(),
         failing_since: row.failing_since,
     };

@@ -25,7 +25,7 @@ use trailsync::manifest::Manifests;
 use trailsync::path;
 use trailsync::records::Records;
 
-/// All points that the sources name.
+/// All points of the mirror; those of the proof are in `tests/proof_program.rs`.
 const POINTS: [&str; 10] = [
     "staged",
     "synced",

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
 use crate::ledger::Ledger;
-use crate::status::{Account, Age, Condition, Progress, Rows, Status};
+use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Rows, Status, Stream};
 
 /// Options of `trailsync status`.
 #[derive(Debug, Args)]
@@ -67,6 +67,8 @@ async fn read(config: &Config, ledger: &Ledger, now: Timestamp) -> Result<Status
         sessions: ledger.sessions().await?,
         quarantine: ledger.quarantine(SHOWN).await?,
         alarms: ledger.alarms(200).await?,
+        chains: ledger.chains().await?,
+        key_requests: ledger.key_requests().await?,
     };
     Ok(Status::of(rows, now))
 }
@@ -81,6 +83,7 @@ fn table(status: &Status, streams: bool) -> String {
         "account",
         "state",
         "listed through",
+        "proven through",
         "newest object",
         "lag",
         "objects",
@@ -136,6 +139,7 @@ fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
         name,
         condition,
         time(progress.listed_through),
+        proven(&progress.proof),
         time(progress.newest_object),
         progress.lag_seconds.map_or_else(|| "-".into(), |lag| Age(lag).to_string()),
         progress.objects.to_string(),
@@ -147,6 +151,14 @@ fn row(name: String, progress: &Progress, now: Timestamp) -> Vec<String> {
         progress.get_requests.to_string(),
         format!("${:.4}", progress.request_dollars),
     ]
+}
+
+fn proven(proof: &Proof) -> String {
+    match (proof.state, proof.proven_through) {
+        (Proving::Proven, Some(through)) => through.to_string(),
+        (state, Some(through)) => format!("{through} ({state})"),
+        (state, None) => state.to_string(),
+    }
 }
 
 fn sessions(status: &Status) -> String {
@@ -172,6 +184,24 @@ fn sessions(status: &Status) -> String {
         ]);
     }
     format!("\n{table}\n")
+}
+
+/// Proofs that stand still: since when, how far they are, why, and what to do next.
+fn held_back(account: &Account) -> impl Iterator<Item = String> {
+    let is_held = |stream: &&Stream| stream.kind == "CloudTrail-Digest" && stream.progress.proof.state == Proving::Held;
+    account.streams.iter().filter(is_held).map(|stream| {
+        let proof = &stream.progress.proof;
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+        format!(
+            "proof held back since {}: {}/{} {}: proven through {}, held back by {}; `trailsync verify` shows each finding",
+            time(proof.held_since),
+            account.source,
+            account.account,
+            Shown(&stream.region),
+            time(proof.proven_through),
+            Shown(proof.held_back_by.as_deref().unwrap_or_default()),
+        )
+    })
 }
 
 /// What needs the reader: failing streams, alarms, quarantine, with since when and why.
@@ -202,6 +232,12 @@ fn troubles(status: &Status) -> String {
             lines.push(format!("credentials{}: {}: {}", since(session.last_error_at), session.source, Shown(error)));
         }
     }
+    for keys in &status.key_requests {
+        let why = keys.error.as_deref().unwrap_or_default();
+        let (since, region) = (since(keys.failing_since), Shown(&keys.region));
+        lines.push(format!("public keys{since}: {} {region}: {}", keys.source, Shown(why)));
+    }
+    lines.extend(status.accounts.iter().flat_map(held_back).take(SHOWN as usize));
     for alarm in status.alarms.iter().take(SHOWN as usize) {
         lines.push(format!(
             "alarm {}{}: {}: {}",

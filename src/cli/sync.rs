@@ -138,10 +138,36 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
             Err(error) => failed.push(error),
         }
     }
+    failed.extend(prove(&part, &stop).await?);
     end.cancel();
     while renewing.join_next().await.is_some() {}
     record_session(&part).await?;
     Ok(Outcome { streams, failed, unreached })
+}
+
+/// Proves what is here now; what a digest names and no listing showed is fetched in between.
+async fn prove(part: &Parts, stop: &CancellationToken) -> Result<Vec<Error>, Error> {
+    let mut failed = Vec::new();
+    loop {
+        let proved = match part.prover.turn(stop).await {
+            Ok(proved) => proved,
+            // The mirror is whole without it.
+            Err(error) => {
+                failed.push(error);
+                return Ok(failed);
+            }
+        };
+        let is_over = proved.wake.is_empty() && !proved.more;
+        for stream in proved.wake {
+            match whole_stream(&part.mirror, stream, false, stop).await {
+                Err(error) if error.class() == Class::Fatal => return Err(error),
+                ended => failed.extend(ended.err()),
+            }
+        }
+        if is_over || stop.is_cancelled() {
+            return Ok(failed);
+        }
+    }
 }
 
 async fn record_session(part: &Parts) -> Result<(), Error> {

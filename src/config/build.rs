@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::check::Settings;
 use super::mistake::Mistake;
 use super::options::{
-    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, Poll, Role, Source, State,
+    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, Poll, Proof, Role, Source, State,
 };
 use super::section::Section;
 
@@ -52,6 +52,7 @@ fn source(section: &Section<'_>) -> Result<Source, Mistake> {
         credentials: credentials(section)?,
         destination: destination(section)?,
         poll: poll(section)?,
+        proof: Proof { grace: span(section, "proof.grace")? },
         concurrency: number(section, "concurrency")?,
         endpoints: endpoints(section)?,
     })
@@ -122,6 +123,7 @@ fn endpoints(section: &Section<'_>) -> Result<Endpoints, Mistake> {
     Ok(Endpoints {
         s3: optional(section, "endpoints.s3"),
         sts: optional(section, "endpoints.sts"),
+        cloudtrail: optional(section, "endpoints.cloudtrail"),
         path_style: flag(section, "endpoints.path_style")?,
         fips: flag(section, "endpoints.fips")?,
         dual_stack: flag(section, "endpoints.dual_stack")?,

@@ -92,6 +92,8 @@ pub struct Source {
     pub destination: Destination,
     /// When and how far back streams are listed.
     pub poll: Poll,
+    /// How the copy is proved.
+    pub proof: Proof,
     /// Objects of this source in flight.
     pub concurrency: usize,
     /// How the services are reached.
@@ -208,6 +210,13 @@ pub struct Tier {
     pub every: Duration,
 }
 
+/// How the copy is proved.
+#[derive(Debug, Clone, Copy)]
+pub struct Proof {
+    /// How late a digest may be before its hours raise an alarm.
+    pub grace: Duration,
+}
+
 /// How the services are reached.
 #[derive(Debug, Clone, Default)]
 pub struct Endpoints {
@@ -215,6 +224,8 @@ pub struct Endpoints {
     pub s3: Option<String>,
     /// Another STS endpoint; plain HTTP only on loopback.
     pub sts: Option<String>,
+    /// Another CloudTrail endpoint; plain HTTP only on loopback.
+    pub cloudtrail: Option<String>,
     /// `https://host/bucket/key` instead of `https://bucket.host/key`.
     pub path_style: bool,
     /// FIPS endpoints.

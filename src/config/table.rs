@@ -285,12 +285,18 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.poll.discover_every", Kind::Duration { least: "1m", most: "30d" }, Value("1h"))
         .doc("How often organizations, accounts, kinds and regions are discovered again.")
         .example("1h"),
+    option("source.*.proof.grace", Kind::Duration { least: "10m", most: "35d" }, Value("3h"))
+        .doc("How late a digest may be before its hours raise an alarm.")
+        .example("3h"),
     option("source.*.endpoints.s3", ENDPOINT, Absent)
         .doc("Another S3 endpoint; plain HTTP only on loopback.")
         .example("https://s3.internal.example"),
     option("source.*.endpoints.sts", ENDPOINT, Absent)
         .doc("Another STS endpoint; plain HTTP only on loopback.")
         .example("https://sts.internal.example"),
+    option("source.*.endpoints.cloudtrail", ENDPOINT, Absent)
+        .doc("Another CloudTrail endpoint, of which public keys are asked; plain HTTP only on loopback.")
+        .example("https://cloudtrail.internal.example"),
     option("source.*.endpoints.path_style", Kind::Flag, Value("false"))
         .doc("Ask for `https://host/bucket/key` instead of `https://bucket.host/key`.")
         .example("false"),

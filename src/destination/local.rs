@@ -9,12 +9,15 @@ use futures_util::StreamExt;
 use tokio::task;
 
 use crate::config;
+use crate::content::Hashing;
 use crate::error::{Class, Error, Report};
-use crate::object::Metadata;
+use crate::object::{Content, Metadata};
 use crate::path::{self, Part};
 use crate::source::Body;
 
-use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar, wrong_length, wrong_version};
+use super::{
+    Destination, Item, Place, Published, Reread, Staged, check_own_name, reread, sidecar, wrong_length, wrong_version,
+};
 
 mod fault;
 mod open;
@@ -100,6 +103,32 @@ impl Local {
         Space::of(self.tree.root()).map_err(|errno| failed("statvfs", &self.tree.path, errno))
     }
 
+    /// The same tree, for a thread of its own.
+    fn another(&self) -> Self {
+        Self { tree: self.tree.clone(), reserve_mib: self.reserve_mib }
+    }
+
+    fn reread_now(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
+        let Some(file) = self.read(place)? else { return Ok(None) };
+        let mut gzip = Vec::new();
+        let read = file.take(most + 1).read_to_end(&mut gzip);
+        read.map_err(|error| failed("read", self.tree.shown(&place.key), fault::errno(&error)))?;
+        Ok(Some(reread(&gzip, most, self.read_metadata(place)?)))
+    }
+
+    fn rehash_now(&self, place: &Place) -> Result<Option<Content>, Error> {
+        let Some(mut file) = self.read(place)? else { return Ok(None) };
+        let mut hashing = Hashing::new(place.key.ends_with(".gz"));
+        let mut step = vec![0; STEP_BYTES];
+        loop {
+            let read = file.read(&mut step);
+            match read.map_err(|error| failed("read", self.tree.shown(&place.key), fault::errno(&error)))? {
+                0 => return Ok(Some(hashing.finish())),
+                n => hashing.update(&step[..n]),
+            }
+        }
+    }
+
     fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
         let path = path::of(&place.key, place.version.as_deref(), part).ok_or_else(|| wrong_version(place))?;
         self.tree.open_file(&path).map_err(|errno| failed("read", self.tree.shown(&path), errno))
@@ -152,6 +181,21 @@ impl Destination for Local {
         let path = format!("{OWN}/{name}");
         let tree = self.tree.clone();
         blocking("keep", move || publish::keep(&tree, &path, &bytes)).await
+    }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (local, name) = (self.another(), name.to_owned());
+        blocking("read", move || local.read_kept(&name)).await
+    }
+
+    async fn reread(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
+        let (local, place) = (self.another(), place.clone());
+        blocking("read", move || local.reread_now(&place, most)).await
+    }
+
+    async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
+        let (local, place) = (self.another(), place.clone());
+        blocking("read", move || local.rehash_now(&place)).await
     }
 }
 

@@ -7,10 +7,13 @@ use futures_util::StreamExt;
 
 use crate::content::Hashing;
 use crate::error::{Class, Error, Report};
+use crate::object::Content;
 use crate::path::{self, Part};
 use crate::source::Body;
 
-use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar, wrong_length, wrong_version};
+use super::{
+    Destination, Item, Place, Published, Reread, Staged, check_own_name, reread, sidecar, wrong_length, wrong_version,
+};
 
 /// A tree in memory; clones share it.
 #[derive(Clone, Default)]
@@ -108,6 +111,27 @@ impl Destination for Memory {
         tree.refuse_when_full("keep")?;
         tree.kept.insert(name.to_owned(), bytes);
         Ok(())
+    }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_own_name(name)?;
+        Ok(self.kept(name))
+    }
+
+    async fn reread(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
+        let (object, metadata) = (path_of(place, Part::Object)?, path_of(place, Part::Metadata)?);
+        let tree = self.tree();
+        let beside = tree.files.get(&metadata).and_then(|file| sidecar::parse(&file.bytes));
+        let metadata = beside.filter(|(key, _)| *key == place.key).map(|(_, metadata)| metadata);
+        Ok(tree.files.get(&object).map(|file| reread(&file.bytes, most, metadata)))
+    }
+
+    async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
+        let path = path_of(place, Part::Object)?;
+        let Some(bytes) = self.tree().files.get(&path).map(|file| file.bytes.clone()) else { return Ok(None) };
+        let mut hashing = Hashing::new(place.key.ends_with(".gz"));
+        hashing.update(&bytes);
+        Ok(Some(hashing.finish()))
     }
 }
 

@@ -51,6 +51,15 @@ pub struct Item<H> {
     pub metadata: Option<Metadata>,
 }
 
+/// A copy that was read again.
+#[derive(Debug, Clone)]
+pub struct Reread {
+    /// What its one gzip member holds, or why that cannot be had.
+    pub inflated: Result<Vec<u8>, &'static str>,
+    /// What was kept beside it; empty when nothing was, or it cannot be read.
+    pub metadata: Metadata,
+}
+
 /// Storage of our own.
 ///
 /// Append-only: nothing that was published is ever replaced or removed through this trait.
@@ -89,6 +98,33 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Reads a file of our own again; `None` when it was never kept.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn recall(&self, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
+
+    /// Reads a small gzipped copy again, with its metadata; `None` when there is none.
+    ///
+    /// Neither the copy nor what it holds may be longer than `most` bytes.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn reread(&self, place: &Place, most: u64) -> impl Future<Output = Result<Option<Reread>, Error>> + Send;
+
+    /// Reads a copy again to hash it, however large it is; `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn rehash(&self, place: &Place) -> impl Future<Output = Result<Option<Content>, Error>> + Send;
+}
+
+/// A copy's bytes as [`Destination::reread`] gives them.
+fn reread(gzip: &[u8], most: u64, metadata: Option<Metadata>) -> Reread {
+    let is_small = gzip.len() as u64 <= most;
+    let inflated = if is_small { crate::content::inflate(gzip, most) } else { Err("it is too large") };
+    Reread { inflated, metadata: metadata.unwrap_or_default() }
 }
 
 fn wrong_length(expected: u64, found: u64) -> Error {

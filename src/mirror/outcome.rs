@@ -5,13 +5,13 @@ use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
-use super::story::{Change, Story, conflict, vanished_unseen};
+use super::story::{Change, Story, conflict, missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Commit, Failure};
+use crate::ledger::{Commit, Failure, NAMED_BY_DIGEST};
 use crate::object::{Listed, Metadata};
 use crate::record::Record;
 use crate::source::Source;
@@ -211,7 +211,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
-                if !self.is_expired(want.listed.modified) {
+                if want.failure.as_ref().is_some_and(|failure| failure.code == NAMED_BY_DIGEST) {
+                    rest.alarms.push(missing(&want));
+                } else if !self.is_expired(want.listed.modified) {
                     rest.alarms.push(vanished_unseen(&want));
                 }
                 rest.resolved.extend(want.failure.map(|failure| failure.key));

@@ -4,11 +4,10 @@ use super::outcome::Want;
 use super::{Mirror, Progress, Task};
 use crate::destination::Destination;
 use crate::error::Error;
-use crate::layout::Day;
 use crate::ledger::Failure;
 use crate::object::Listed;
 use crate::record::Record;
-use crate::records::Records;
+use crate::records::Seek;
 use crate::source::Source;
 
 /// Objects that one turn tries again.
@@ -22,34 +21,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         due.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let mut wants = Vec::with_capacity(due.len());
         let stream = progress.stream.clone();
-        let mut cursor: Option<(Option<Day>, Records<'_>)> = None;
+        let mut seek = Seek::new(&self.ledger, &self.manifests, &stream, progress.id);
         for failure in due {
-            let suffix = stream.suffix(&failure.key).unwrap_or_default().to_owned();
-            let day = Day::of(&suffix);
-            // One walk serves all keys of a day; another day begins at its own first key, and so does every odd key:
-            // whole years may lie between two of them.
-            let records = match &mut cursor {
-                Some((at, records)) if day.is_some() && *at == day => records,
-                _ => {
-                    &mut cursor
-                        .insert((day, Records::from(&self.ledger, &self.manifests, &stream, progress.id, &suffix)))
-                        .1
-                }
-            };
-            let known = known(records, &suffix).await?;
+            let known = seek.find(stream.suffix(&failure.key).unwrap_or_default()).await?;
             wants.push(want(failure, known));
         }
         self.mirror_all(progress, wants, task).await.map(|_| ())
-    }
-}
-
-async fn known(records: &mut Records<'_>, suffix: &str) -> Result<Option<Record>, Error> {
-    while records.peek().await?.is_some_and(|next| next < suffix) {
-        records.next().await?;
-    }
-    match records.peek().await? {
-        Some(next) if next == suffix => records.next().await,
-        _ => Ok(None),
     }
 }
 

@@ -74,6 +74,11 @@ pub(super) fn vanished_unseen(want: &Want) -> Alarm {
     alarm("vanished", key, format!("`{}` was listed and was gone before it could be fetched", Shown(key)))
 }
 
+pub(super) fn missing(want: &Want) -> Alarm {
+    let key = &want.listed.key;
+    alarm("missing", key, format!("a digest names `{}`; it is not here, and no longer at the source", Shown(key)))
+}
+
 pub(super) fn conflict(want: &Want) -> Alarm {
     let key = &want.listed.key;
     alarm(

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use trailsync::destination::{Destination, Item, Published, Staged};
+use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged};
 use trailsync::error::Error;
+use trailsync::object::Content;
 use trailsync::source::{Body, FetchRequest, Fetched, ListPage, ListRequest, Source};
 
 /// More requests than any turn of a history needs.
@@ -120,5 +121,17 @@ impl<D: Destination> Destination for Wired<D> {
         let kept = self.end.keep(name, bytes).await;
         self.wire.step().await;
         kept
+    }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.end.recall(name).await
+    }
+
+    async fn reread(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
+        self.end.reread(place, most).await
+    }
+
+    async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
+        self.end.rehash(place).await
     }
 }

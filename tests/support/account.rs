@@ -52,8 +52,8 @@ impl Shared {
         let endpoint = self.aws.endpoint();
         let arn = &self.role;
         self.written(&format!(
-            "{more}\n[source.acme.endpoints]\ns3 = \"{endpoint}\"\nsts = \"{endpoint}\"\npath_style = true\n\
-             [source.acme.role]\narn = \"{arn}\"\nsession_name = \"trailsync\"\n{role}"
+            "{more}\n[source.acme.endpoints]\ns3 = \"{endpoint}\"\nsts = \"{endpoint}\"\ncloudtrail = \"{endpoint}\"\n\
+             path_style = true\n[source.acme.role]\narn = \"{arn}\"\nsession_name = \"trailsync\"\n{role}"
         ))
     }
 

@@ -35,7 +35,7 @@ impl Program {
              [source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\naccounts = [\"{B}\"]\n\
              destination = {{ path = {tree:?}, allow_volatile = true }}\n\
              credentials = {{ access_key_id_file = {id:?}, secret_access_key_file = {key:?} }}\n\
-             endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", path_style = true }}\n\
+             endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", cloudtrail = \"{endpoint}\", path_style = true }}\n\
              [source.acme.role]\narn = \"{arn}\"\nsession_name = \"trailsync\"\n{role}\n{more}\n",
             state = at("state"),
             tree = at("tree"),

@@ -165,7 +165,7 @@ impl Exchange {
 
     async fn serve(&self, asked: Asked, faults: Arc<[Fault]>) -> Result<Reply, Failure> {
         let claims = asked.claims.map_err(|why| unreadable(asked.service, why))?;
-        if !claims.presigned {
+        if !claims.presigned && !*self.world.inner().any_signing_time.read() {
             check_skew(asked.service, claims.at, self.world.clock().now())?;
         }
         let caller = asked.caller?;

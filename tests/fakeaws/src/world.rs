@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub faults: Faults,
     pub meter: Meter,
     pub endpoint_region: Shared<Option<String>>,
+    /// Signatures are taken whatever their time.
+    pub any_signing_time: Shared<bool>,
     /// What the control interface tells about this world.
     pub scenario: Shared<Value>,
     pub trails: Shared<Vec<Trail>>,
@@ -85,6 +87,7 @@ impl World {
             faults: Faults::default(),
             meter: Meter::default(),
             endpoint_region: Shared::default(),
+            any_signing_time: Shared::default(),
             scenario: Shared::default(),
             trails: Shared::default(),
             progress: Shared::default(),
@@ -95,6 +98,12 @@ impl World {
 
     pub fn clock(&self) -> &FakeClock {
         &self.0.clock
+    }
+
+    /// Takes signatures of any time from now on: clients sign by the machine's clock, which a test that jumps ahead by
+    /// months cannot move.
+    pub fn take_any_signing_time(&self) {
+        *self.0.any_signing_time.write() = true;
     }
 
     pub fn faults(&self) -> &Faults {
