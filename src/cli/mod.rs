@@ -5,7 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Config;
+use crate::error::{Class, Error, Report};
+
 pub mod config;
+pub mod policy;
 pub mod rebuild;
 pub mod retry;
 pub mod run;
@@ -51,6 +55,8 @@ pub enum Command {
     Sync(sync::Options),
     /// Shows how far every account is; works while the daemon is down.
     Status(status::Options),
+    /// Prints what each side must install: IAM policies for Account A and for you.
+    Policy(policy::Options),
     /// Lets objects in quarantine be tried again at once.
     Retry(retry::Options),
     /// Makes the database again from the mirrored tree and its manifests.
@@ -107,6 +113,20 @@ impl From<Exit> for ExitCode {
             Exit::Unreachable => 75,
         })
     }
+}
+
+/// The configuration with these sources only; none named means all.
+fn selected(config: &Config, names: &[String], operation: &'static str) -> Result<Config, Error> {
+    let mut config = config.clone();
+    for name in names {
+        if !config.sources.contains_key(name) {
+            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+            let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
+            return Err(Error::of(Class::Stream, report));
+        }
+    }
+    config.sources.retain(|name, _| names.is_empty() || names.contains(name));
+    Ok(config)
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
