@@ -59,7 +59,8 @@ pub mod role;
 pub mod service_clock;
 pub mod source;
 
-// Work: what is done to one stream, and how streams are found.
+// Work: what is done to one stream, how streams are found, and what keeps them from being mirrored.
+pub mod check;
 pub mod discover;
 pub mod mirror;
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Config;
 use crate::error::{Class, Error, Report};
 
+pub mod check;
 pub mod config;
 pub mod policy;
 pub mod rebuild;
@@ -55,6 +56,8 @@ pub enum Command {
     Sync(sync::Options),
     /// Shows how far every account is; works while the daemon is down.
     Status(status::Options),
+    /// Walks every hop to every source and says what is missing.
+    Check(check::Options),
     /// Prints what each side must install: IAM policies for Account A and for you.
     Policy(policy::Options),
     /// Lets objects in quarantine be tried again at once.

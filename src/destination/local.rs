@@ -18,6 +18,7 @@ use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar
 
 mod fault;
 mod open;
+pub mod probe;
 mod publish;
 mod reserve;
 mod staging;

@@ -125,7 +125,9 @@ pub(super) fn readable(
         return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchVersion", message));
     }
     match &object.sse {
-        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => Err(Failure::access_denied()),
+        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => {
+            Err(Failure::decrypt_denied(&caller.arn, key_arn))
+        }
         _ => Ok(object),
     }
 }
