@@ -59,10 +59,11 @@ pub mod role;
 pub mod service_clock;
 pub mod source;
 
-// Work: what is done to one stream, how streams are found, and what keeps them from being mirrored.
+// Work: what is done to one stream, how streams are found, what is to be done, and what keeps it from being done.
 pub mod check;
 pub mod discover;
 pub mod mirror;
+pub mod plan;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

@@ -106,6 +106,7 @@ async fn execute(
         Command::Sync(options) => cli::sync::sync(config, options, &process(), stop, &mut out).await,
         Command::Status(options) => cli::status::status(config, options, clock.as_ref(), &stop, &mut out).await,
         Command::Check(options) => cli::check::check(config, options, &process(), &mut out).await,
+        Command::Plan(options) => cli::plan::run(config, options, &process(), &mut out).await,
         Command::Policy(options) => {
             let terminal = out.is_terminal();
             cli::policy::policy(config, options, terminal, &mut out)

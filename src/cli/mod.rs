@@ -10,6 +10,7 @@ use crate::error::{Class, Error, Report};
 
 pub mod check;
 pub mod config;
+pub mod plan;
 pub mod policy;
 pub mod rebuild;
 pub mod retry;
@@ -58,6 +59,8 @@ pub enum Command {
     Status(status::Options),
     /// Walks every hop to every source and says what is missing.
     Check(check::Options),
+    /// Says what a run would fetch, and what it would cost, without doing it.
+    Plan(plan::Options),
     /// Prints what each side must install: IAM policies for Account A and for you.
     Policy(policy::Options),
     /// Lets objects in quarantine be tried again at once.

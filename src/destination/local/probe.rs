@@ -8,8 +8,8 @@ use rustix::io::{Errno, Result as SystemResult};
 
 use super::fault::failed;
 use super::open::{check_file_system, check_kernel, group_of};
-use super::tree::{DIRECTORY, OWN};
 use super::reserve;
+use super::tree::{DIRECTORY, OWN};
 use crate::config;
 use crate::error::Error;
 
