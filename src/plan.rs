@@ -4,7 +4,7 @@
 //! long as the allowed requests last; beyond that a sample of the days is, and the error is stated. Nothing is written,
 //! and no more than a few pages are held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 
@@ -87,6 +87,8 @@ pub struct StreamPlan {
     pub months: BTreeMap<Month, Expected>,
     /// LIST requests of the run.
     pub lists: f64,
+    /// It was never mirrored.
+    first: bool,
 }
 
 /// What is to be fetched.
@@ -211,6 +213,7 @@ async fn look<S: Source>(
         Some(known) => known.ledger.known(&stream).await?,
         None => None,
     };
+    let first = known.is_none();
     let from = begins(question, known.as_ref().map(|(_, checkpoint)| checkpoint));
     let from = [from, question.since].into_iter().flatten().max();
     let after = from.map(|from| stream.bound(from));
@@ -221,14 +224,20 @@ async fn look<S: Source>(
     let pages: u64 = listing.months.values().map(|tally| tally.pages).sum();
     if listing.ended {
         let dated = listing.months.into_iter().filter(|(_, tally)| tally.listed > 0);
-        let months = dated.map(|(month, tally)| (month, Expected::exact(tally))).collect();
-        // The poll, and the deeper listing that is due with it.
-        let lists = float(pages) + 1.0;
-        return Ok((StreamPlan { stream, from, months, lists }, pages, Looked::Whole));
+        let months: BTreeMap<_, _> = dated.map(|(month, tally)| (month, Expected::exact(tally))).collect();
+        let lists = float(pages) + first.then(|| beginning(pages > 1, &months)).unwrap_or_default();
+        return Ok((StreamPlan { stream, from, first, months, lists }, pages, Looked::Whole));
     }
     let (units, folders) = counter.units(after.as_deref()).await?;
-    let plan = StreamPlan { stream, from, months: BTreeMap::new(), lists: 0.0 };
+    let plan = StreamPlan { stream, from, first, months: BTreeMap::new(), lists: 0.0 };
     Ok((plan, pages + folders, Looked::Large { id, units }))
+}
+
+/// What a first run lists besides: a poll of what is fresh, a look at the beginning, what is dated ahead; and, of more
+/// than a page, the folders of years and months.
+fn beginning(is_large: bool, months: &BTreeMap<Month, Expected>) -> f64 {
+    let years: BTreeSet<i32> = months.keys().map(|month| month.0 / 100).collect();
+    3.0 + if is_large { 1.0 + float(years.len()) } else { 0.0 }
 }
 
 fn counter<'a, S>(source: &'a S, question: &Question<'a>, stream: &'a Stream, id: Option<StreamId>) -> Counter<'a, S> {
@@ -301,11 +310,9 @@ impl Large {
 
     fn finished(mut self) -> StreamPlan {
         self.plan.months = self.strata.iter().map(|(month, stratum)| (*month, stratum.expected())).collect();
-        // A first listing finds the months by folder, and lists each from its beginning.
-        let years = self.strata.keys().map(|month| month.0 / 100).collect::<std::collections::BTreeSet<_>>();
         let pages: f64 = self.plan.months.values().map(|month| (month.listed.value / PAGE).ceil()).sum();
-        let first = if self.plan.from.is_none() { 2.0 + float(years.len()) } else { 0.0 };
-        self.plan.lists = pages + first + 1.0;
+        let beginning = self.plan.first.then(|| beginning(true, &self.plan.months)).unwrap_or_default();
+        self.plan.lists = pages + beginning;
         self.plan
     }
 }

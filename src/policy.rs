@@ -74,7 +74,7 @@ fn from_scope(source: &Source, narrowest: Scope, reason: Option<String>) -> Sess
 }
 
 /// The folders that are read, each with `/` at its end; none for the whole bucket.
-fn folders(source: &Source, scope: Scope) -> Vec<String> {
+pub(crate) fn folders(source: &Source, scope: Scope) -> Vec<String> {
     let logs = match source.prefix.as_str() {
         "" => "AWSLogs/".to_owned(),
         prefix => format!("{prefix}/AWSLogs/"),

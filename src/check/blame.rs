@@ -2,8 +2,8 @@
 
 use super::{Permission, PolicyLine};
 use crate::config::{Endpoints, Source};
-use crate::policy::Partition;
 use crate::policy::install::{Attachment, configured_caller, sid};
+use crate::policy::{Partition, Scope, folders};
 use crate::role::Identity;
 use crate::role::explain::{common_mend, invalid, is_passing, is_skewed};
 use crate::source::client::Failure;
@@ -116,7 +116,7 @@ impl Scene<'_> {
         if !is_denial(failure) {
             return self.service(failure, Service::Sts);
         }
-        let permission = Permission { action: "sts:AssumeRole", resource: role.arn.clone(), condition: None };
+        let permission = |action| Some(Permission { action, resource: role.arn.clone(), condition: None });
         let trust = self.line(Attachment::RoleTrust, sid::TRUST);
         let own = self.line(Attachment::Caller, sid::ASSUME);
         let mut causes = vec![
@@ -131,6 +131,16 @@ impl Scene<'_> {
             "the role does not exist under exactly this name and path, upper and lower case included".to_owned(),
         ];
         let mut policy = vec![trust, own];
+        // Tags and a source identity are permissions of their own; only they are named in the answer.
+        for (action, option) in [("sts:TagSession", "role.tags"), ("sts:SetSourceIdentity", "role.source_identity")] {
+            if failure.message.contains(action) {
+                causes = vec![
+                    format!("the role's trust policy does not allow `{action}`, which `{option}` needs"),
+                    format!("`{}` is not allowed `{action}` on this role", self.who()),
+                ];
+                return Blame { causes, permission: permission(action), policy, passing: false };
+            }
+        }
         // IAM sometimes says which side it is ("Troubleshoot access denied error messages").
         if failure.message.contains("identity-based policy") || failure.message.contains("permissions boundary") {
             causes.swap(0, 2);
@@ -138,7 +148,7 @@ impl Scene<'_> {
         } else if failure.message.contains("service control policy") {
             causes.insert(0, "a service control policy of the caller's organization denies it".to_owned());
         }
-        Blame { causes, permission: Some(permission), policy, passing: false }
+        Blame { causes, permission: permission("sts:AssumeRole"), policy, passing: false }
     }
 
     /// The bucket could not be asked where it is; `owned` says whether it may be asked without naming the owner.
@@ -198,7 +208,8 @@ impl Scene<'_> {
         if !is_denial(failure) {
             return self.service(failure, Service::S3);
         }
-        let resource = format!("{}/{key}", self.bucket_arn());
+        let folder = folders(self.source, Scope::Accounts).into_iter().find(|folder| key.starts_with(folder));
+        let resource = format!("{}/{}*", self.bucket_arn(), folder.unwrap_or_default());
         let reading =
             format!("{} does not allow `{}` `s3:GetObject` on the object", self.reading_place(), self.reader());
         let get = Blame {
@@ -256,7 +267,9 @@ impl Scene<'_> {
     pub(super) fn service(&self, failure: &Failure, service: Service) -> Blame {
         let cause = service.cause(failure, self.source);
         let causes = cause.or_else(|| common_mend(failure, self.source.role.as_ref())).into_iter().collect();
-        Blame { causes, passing: is_passing(failure), ..Blame::default() }
+        // What began well and broke off may end well the next time.
+        let broken = failure.code.starts_with("Body") || failure.code == "WrongLength";
+        Blame { causes, passing: broken || is_passing(failure), ..Blame::default() }
     }
 }
 
@@ -292,6 +305,16 @@ impl Service {
                 format!(
                     "who answers at {place} shows a certificate that is not trusted: behind a private authority, set `endpoints.ca_bundle`"
                 )
+            }
+            code if code.starts_with("Body") || code == "WrongLength" => {
+                "the connection broke while the object was on its way: try again; a proxy may cut answers short"
+                    .to_owned()
+            }
+            "SlowDown" | "ThrottlingException" | "Throttling" => {
+                "the service asks for fewer requests of this account: try again later".to_owned()
+            }
+            "InternalFailure" | "InternalError" | "ServiceUnavailable" | "MalformedAnswer" => {
+                "the service is in trouble: try again later".to_owned()
             }
             "NoSuchBucket" => format!("there is no bucket `{}`: check `bucket`", source.bucket),
             "AllAccessDisabled" | "AccountProblem" => {

@@ -11,7 +11,7 @@ use super::newest::{Newest, newest};
 use super::{Finding, Hop, Permission, State};
 use crate::assemble::wanted;
 use crate::clock::{Timestamp, seconds_between};
-use crate::config::{Role, Source};
+use crate::config::{self, Role, Source};
 use crate::destination::local::probe::{Probed, probe};
 use crate::discover::{Found, discover};
 use crate::error::{Class, Error};
@@ -150,7 +150,10 @@ impl<'a> Walk<'a> {
         let chained = base.session_token().is_some() || self.caller.as_ref().is_some_and(Identity::is_session);
         let narrow = match &self.source.role {
             Some(role) => self.assume(sts, role, &base, chained).await?,
-            None => base.clone(),
+            None => {
+                self.skipped(Hop::AssumeRole, "no role is configured");
+                base.clone()
+            }
         };
         Ok(Reader { base, chained, narrow })
     }
@@ -164,9 +167,9 @@ impl<'a> Walk<'a> {
             Err(_) => Err(explain::base_timeout(credentials)),
         };
         let base = loaded.map_err(|error| {
-            self.stop(of_error(Hop::Credentials, &format!("to read the {}", explain::place(credentials)), &error))
+            self.stop(of_error(Hop::Credentials, &format!("to read {}", described(credentials)), &error))
         })?;
-        let tried = format!("GetCallerIdentity with the {}", explain::place(credentials));
+        let tried = format!("GetCallerIdentity with {}", described(credentials));
         match sts.caller_identity(&base).await {
             Ok(identity) => self.identified(identity, &base, tried)?,
             // Nobody needs a permission for this call, but a VPC endpoint's policy may not let it through.
@@ -459,8 +462,7 @@ impl<'a> Walk<'a> {
         });
         let digest =
             bodies.digest.as_ref().and_then(|(key, bytes)| content::digest(bytes).map_err(|why| whole(key, why)).ok());
-        let read =
-            [log.as_ref().map(|log| format!("a log of {} events", log.events)), digest.map(|()| "a digest".into())];
+        let read = [log.as_ref().map(events), digest.map(|()| "a digest".into())];
         let read: Vec<String> = read.into_iter().flatten().collect();
         let mut finding = Finding::new(Hop::Content, State::Passed, "to inflate and parse them", read.join(" and "));
         if let Some(broken) = broken {
@@ -526,12 +528,12 @@ impl<'a> Walk<'a> {
 
     fn feedback(&mut self, bodies: &Bodies, log: Option<&Log>) {
         let (Some((key, _)), Some(log)) = (&bodies.log, log) else {
-            return self.skipped(Hop::Loop, "no log was read");
+            return self.skipped(Hop::Loop, "no log could be read");
         };
         let tried = format!("to find our own reads in {}", Shown(key));
         let mut finding = Finding::new(Hop::Loop, State::Passed, tried, "none");
         if log.reads > 0 {
-            finding.found = format!("{} reads of this bucket's objects, {} of them ours", log.reads, log.own_reads);
+            finding.found = format!("reads of this bucket's objects: {}, ours: {}", log.reads, log.own_reads);
         }
         if log.own_reads > 0 {
             finding.state = State::Warned;
@@ -669,6 +671,19 @@ fn listed(found: &Found) -> String {
         many => format!("{many} accounts"),
     };
     format!("{accounts}, {} streams of {}", found.streams.len(), kinds.join(", "))
+}
+
+fn described(credentials: &config::Credentials) -> String {
+    let place = explain::place(credentials);
+    match credentials {
+        config::Credentials::Default => "the default chain of credentials".to_owned(),
+        config::Credentials::Profile(_) => format!("the {place}"),
+        config::Credentials::Files { .. } | config::Credentials::Environment { .. } => format!("the key in {place}"),
+    }
+}
+
+fn events(log: &Log) -> String {
+    if log.events == 1 { "a log of one event".to_owned() } else { format!("a log of {} events", log.events) }
 }
 
 fn sizes(bodies: &Bodies) -> String {

@@ -198,13 +198,18 @@ fn source_json(name: &str, answer: &Answer, rate: u32) -> Value {
     value["get_requests"] = json!(whole(cost.gets));
     value["request_dollars"] = json!(cost.dollars);
     value["seconds"] = json!(whole(cost.seconds));
+    value["sampled"] = json!(is_sampled(answer));
     value["asked_list_requests"] = json!(answer.asked);
     value["streams"] = streams.collect();
     value["failed"] = answer.failed.iter().map(ToString::to_string).collect();
     value
 }
 
-/// Whole numbers; an error of 0 says that it was counted.
+fn is_sampled(answer: &Answer) -> bool {
+    !answer.total().objects.is_exact()
+}
+
+/// Whole numbers; `error` is what the truth may be off by, with 95 % confidence.
 fn expected_json(expected: &Expected) -> Value {
     let estimate =
         |estimate: &Estimate| json!({ "value": whole(estimate.value), "error": whole(estimate.margin().ceil()) });
@@ -243,8 +248,7 @@ fn source_text(name: &str, answer: &Answer, rate: u32, first: bool) -> String {
         cost.dollars,
         Age(i64::try_from(whole(cost.seconds)).unwrap_or(i64::MAX)),
     );
-    let sampled = !total.objects.is_exact() || !total.bytes.is_exact();
-    text += &match sampled {
+    text += &match is_sampled(answer) {
         true => format!(
             "Estimated from a sample of the days with {} LIST requests; ± holds with 95 % confidence.\n\n",
             HumanCount(answer.asked)

@@ -7,8 +7,8 @@
 use std::iter::Sum;
 use std::ops::Add;
 
-/// Days of a stratum that are listed at least: with two, one odd day decides about the stated error.
-pub(super) const LEAST: usize = 3;
+/// Days of a stratum that are listed at least: with fewer, one odd day decides about the stated error.
+pub(super) const LEAST: usize = 4;
 
 /// A total, and what is needed to state its error.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -18,6 +18,7 @@ pub struct Estimate {
     variance: f64,
     /// The sum of `variance² / degrees of freedom` of its parts.
     weight: f64,
+    is_sampled: bool,
 }
 
 impl Estimate {
@@ -37,7 +38,7 @@ impl Estimate {
         let scatter: f64 = seen.iter().map(|one| (one - mean).powi(2)).sum();
         let freedom = (taken - 1.0).max(1.0);
         let variance = all * all * (1.0 - taken / all) * (scatter / freedom) / taken;
-        Self { value: all * mean, variance, weight: variance * variance / freedom }
+        Self { value: all * mean, variance, weight: variance * variance / freedom, is_sampled: true }
     }
 
     /// By how much the truth may be off either way, with 95 % confidence.
@@ -50,7 +51,7 @@ impl Estimate {
 
     /// Whether it was counted and not estimated.
     pub fn is_exact(&self) -> bool {
-        self.variance <= 0.0
+        !self.is_sampled
     }
 }
 
@@ -63,6 +64,7 @@ impl Add for Estimate {
             value: self.value + other.value,
             variance: self.variance + other.variance,
             weight: self.weight + other.weight,
+            is_sampled: self.is_sampled || other.is_sampled,
         }
     }
 }
