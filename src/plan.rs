@@ -303,7 +303,9 @@ impl Large {
             let alone = at == 0 || at == last || unit.month == Month(0);
             if alone { &mut stratum.certain } else { &mut stratum.units }.push(unit);
         }
-        let mut random = fastrand::Rng::with_seed(seed);
+        // Each stream has days of its own: what is busy in one region is busy in the others.
+        let mix = |mixed: u64, byte: u8| (mixed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let mut random = fastrand::Rng::with_seed(plan.stream.prefix.bytes().fold(seed, mix));
         strata.values_mut().for_each(|stratum| random.shuffle(&mut stratum.units));
         Self { plan, id, strata }
     }

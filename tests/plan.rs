@@ -28,7 +28,7 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// Three days of logs and digests of B, in two regions.
+/// A day of logs and digests of B, in two regions.
 async fn shared() -> Shared {
     let shared = Shared::own_logs().await;
     let now = shared.world.clock().now();
@@ -36,7 +36,7 @@ async fn shared() -> Shared {
         bucket: BUCKET.to_owned(),
         accounts: vec![A.to_owned(), B.to_owned()],
         regions: vec![REGION.to_owned(), "us-east-1".to_owned()],
-        since: now - SignedDuration::from_hours(72),
+        since: now - SignedDuration::from_hours(30),
         ..Trail::default()
     };
     shared.world.add_trail(trail);
@@ -53,14 +53,18 @@ async fn planned(program: &Program, more: &[&str]) -> Value {
 }
 
 /// Runs `sync`; how many objects it stored, and with how many LIST and GET requests.
-async fn synced(shared: &Shared, program: &Program) -> (u64, u64, u64) {
+async fn synced(shared: &Shared, program: &Program, more: &[&str]) -> (u64, u64, u64) {
     shared.world.reset_counters();
-    let done = program.run(&["--log", "warn", "sync", "--quiet"]).await;
+    let done = program.run(&[&["--log", "warn", "sync", "--quiet"], more].concat()).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     let stored = said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
     let counters = shared.world.counters();
     (stored, counters.total(Op::ListObjectsV2), counters.total(Op::GetObject))
+}
+
+fn md5(bytes: &[u8]) -> [u8; 16] {
+    trailsync::content::of(bytes, false).md5
 }
 
 fn near(told: u64, found: u64, slack: u64) -> bool {
@@ -73,7 +77,7 @@ async fn a_first_run_and_a_next_one_do_what_was_planned() {
     let program = Program::new(&shared, "", "");
     let first = planned(&program, &[]).await;
     assert!(!program.state().exists() && !program.tree().exists(), "nothing is made");
-    let (stored, lists, gets) = synced(&shared, &program).await;
+    let (stored, lists, gets) = synced(&shared, &program, &[]).await;
     println!("first: planned {} LIST, {} GET; made {lists}, {gets}", first["list_requests"], first["get_requests"]);
     assert_eq!(first["objects"], serde_json::json!({"value": stored, "error": 0}));
     assert_eq!(first["get_requests"], gets);
@@ -82,15 +86,23 @@ async fn a_first_run_and_a_next_one_do_what_was_planned() {
     assert_eq!(first["bytes"]["value"], bytes, "every byte");
 
     shared.world.deliver_due();
-    let before = (files(&program.state()), files(&program.tree()));
+    let seen = || {
+        let all = files(program.work()).into_iter();
+        all.map(|(path, bytes)| (path, (bytes.len(), md5(&bytes)))).collect::<BTreeMap<_, _>>()
+    };
+    let before = seen();
     let next = planned(&program, &[]).await;
-    assert_eq!((files(&program.state()), files(&program.tree())), before, "nothing is touched");
-    let (stored, _, gets) = synced(&shared, &program).await;
+    let touched: Vec<_> = seen().into_iter().filter(|(path, file)| before.get(path) != Some(file)).collect();
+    assert!(touched.is_empty() && seen().len() == before.len(), "nothing is touched: {touched:?}");
+    let (stored, _, gets) = synced(&shared, &program, &[]).await;
     assert!(stored > 100, "{stored}");
     assert_eq!(next["objects"], serde_json::json!({"value": stored, "error": 0}), "next");
     assert_eq!(next["get_requests"], gets);
-    let none = planned(&program, &["--full"]).await;
-    assert_eq!(none["objects"]["value"], 0, "everything is here");
+    // What came later than the next run looks back.
+    let full = planned(&program, &["--full"]).await;
+    let (stored, _, _) = synced(&shared, &program, &["--full"]).await;
+    assert_eq!(full["objects"]["value"], stored, "everything");
+    assert_eq!(planned(&program, &["--full"]).await["objects"]["value"], 0, "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +288,7 @@ fn question(requests: u64, seed: u64) -> Question<'static> {
 #[tokio::test]
 async fn the_stated_error_of_a_sample_holds_as_often_as_it_says() {
     let (bucket, objects, bytes) = uneven(&mut fastrand::Rng::with_seed(5));
-    let (mut held, samples) = (0, 60);
+    let (mut held, samples) = (0, 150);
     for seed in 0..samples {
         let answer = plan(&bucket, &question(120, seed)).await.expect("planned");
         let total = answer.total();
@@ -286,9 +298,10 @@ async fn the_stated_error_of_a_sample_holds_as_often_as_it_says() {
         held += u32::from(off(total.objects.value, objects) <= total.objects.margin());
         held += u32::from(off(total.bytes.value, bytes) <= total.bytes.margin());
     }
-    // 114 of 120 are expected; fewer than 108 would be found once in some hundred runs if 95 % were true.
+    // 285 of 300 are expected. Objects and bytes are off together, so that the spread is that of 150 tries, not 300:
+    // three times it below.
     println!("the stated error held in {held} of {}", 2 * samples);
-    assert!(held >= 108, "{held}");
+    assert!(held >= 269, "{held}");
 }
 
 #[tokio::test]

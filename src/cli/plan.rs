@@ -66,7 +66,7 @@ pub async fn run(
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources, "plan")?;
     let ledger = match config.state.dir.join(DATABASE).exists() {
-        true => Some(Ledger::look(&config.state.dir).await?),
+        true => Some(Ledger::visit(&config.state.dir).await?),
         false => None,
     };
     let mut tasks = JoinSet::new();
