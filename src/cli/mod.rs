@@ -89,7 +89,7 @@ pub struct ConfigOptions {
 
 const EXIT_CODES: &str = "Exit codes:
   0   done
-  1   something could not be mirrored: it is in the quarantine, or a stream failed
+  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
   75  no source answered, and it may pass: a network, a throttled or unavailable service";
