@@ -344,3 +344,63 @@ fn shown(text: Option<&str>) -> String {
         Some(text) => format!("`{text}`"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::source;
+
+    fn refusal(message: &str) -> Failure {
+        Failure { status: Some(403), code: "AccessDenied".into(), message: message.into(), ..Failure::default() }
+    }
+
+    #[test]
+    fn what_iam_says_of_the_side_that_refuses_comes_first() {
+        let source = source();
+        let scene = Scene { source: &source, caller: None };
+        let first = |message: &str| {
+            let blame = scene.assume(&refusal(message));
+            (blame.causes[0].clone(), blame.policy[0].attachment)
+        };
+        assert_eq!(first("not authorized").1, Attachment::RoleTrust);
+        let (cause, attachment) = first("because no identity-based policy allows the sts:AssumeRole action");
+        assert!(cause.contains("is not allowed `sts:AssumeRole`"), "{cause}");
+        assert_eq!(attachment, Attachment::Caller);
+        let (cause, _) = first("with an explicit deny in a service control policy");
+        assert!(cause.contains("service control policy"), "{cause}");
+    }
+
+    #[test]
+    fn a_refused_read_is_the_key_s_when_it_says_so_or_when_something_else_was_let_through() {
+        let plain = refusal("Access Denied");
+        let none = Evidence::default();
+        assert_eq!(denied(&plain, none), Denied::Either);
+        assert_eq!(denied(&plain, Evidence { another_was_read: true, ..none }), Denied::Decrypting);
+        assert_eq!(denied(&plain, Evidence { head_was_allowed: true, ..none }), Denied::Decrypting);
+        assert_eq!(denied(&refusal("is not authorized to perform: kms:Decrypt on resource"), none), Denied::Decrypting);
+        let reading = refusal("is not authorized to perform: s3:GetObject on resource");
+        assert_eq!(denied(&reading, Evidence { another_was_read: true, ..none }), Denied::Reading);
+    }
+
+    #[test]
+    fn a_key_that_is_named_in_the_answer_is_the_one_that_is_missing() {
+        let source = source();
+        let scene = Scene { source: &source, caller: None };
+        let key = "arn:aws:kms:eu-west-1:444444444444:key/k";
+        let said = refusal(&format!("User: u is not authorized to perform: kms:Decrypt on resource: {key} because"));
+        let blame = scene.get(&said, "AWSLogs/1/x.gz", Denied::Decrypting);
+        let permission = blame.permission.unwrap();
+        assert_eq!((permission.action, permission.resource.as_str()), ("kms:Decrypt", key));
+    }
+
+    #[test]
+    fn whose_account_it_is_is_in_the_command_when_the_configuration_does_not_say() {
+        let caller = Identity { account: "999999999999".into(), arn: "arn:aws:iam::999999999999:user/z".into() };
+        let all = source();
+        let line = Scene { source: &all, caller: Some(&caller) }.line(Attachment::RoleTrust, sid::TRUST);
+        assert_eq!(line.command, "trailsync policy acme --caller 999999999999");
+        let own = Source { accounts: vec!["222222222222".into()], ..source() };
+        let line = Scene { source: &own, caller: Some(&caller) }.line(Attachment::RoleTrust, sid::TRUST);
+        assert_eq!(line.command, "trailsync policy acme");
+    }
+}

@@ -230,7 +230,10 @@ fn as_text(planned: &[Planned], rate: u32, first: bool) -> String {
     for planned in planned {
         match &planned.answer {
             Ok(answer) => text += &source_text(&planned.source.name, answer, rate, first),
-            Err(error) => text += &format!("{}: nothing is known: {error}\n\n", planned.source.name),
+            Err(error) => {
+                let name = &planned.source.name;
+                text += &format!("{name}: nothing is known: {error}; `trailsync check {name}` says more\n\n");
+            }
         }
     }
     text
@@ -240,12 +243,12 @@ fn source_text(name: &str, answer: &Answer, rate: u32, first: bool) -> String {
     let (total, cost) = (answer.total(), cost(answer, rate));
     let run = if first { "A first run" } else { "The next run" };
     let mut text = format!(
-        "{name}: {run} fetches {} objects, {}, with {} LIST and {} GET requests for ${:.2}, in {} at {rate} objects/s.\n",
+        "{name}: {run} fetches {} objects, {}, with {} LIST and {} GET requests for ${}, in {} at {rate} objects/s.\n",
         count(&total.objects),
         bytes(&total.bytes),
         HumanCount(whole(cost.lists)),
         HumanCount(whole(cost.gets)),
-        cost.dollars,
+        dollars(cost.dollars),
         Age(i64::try_from(whole(cost.seconds)).unwrap_or(i64::MAX)),
     );
     text += &match is_sampled(answer) {
@@ -263,6 +266,11 @@ fn source_text(name: &str, answer: &Answer, rate: u32, first: bool) -> String {
         text += &format!("\nnot listed: {error}\n");
     }
     text + "\n"
+}
+
+/// To the cent, and small sums to a hundredth of one.
+fn dollars(dollars: f64) -> String {
+    if dollars < 1.0 { format!("{dollars:.4}") } else { format!("{dollars:.2}") }
 }
 
 fn streams(answer: &Answer) -> Table {

@@ -137,13 +137,13 @@ fn as_text(needed: &[Needed<'_>], wanted: impl Fn(&&Document) -> bool + Copy) ->
     for (source, installation) in needed {
         text += &format!("{}: {}\n", source.name, source.bucket);
         for document in installation.documents.iter().filter(wanted) {
-            let account = document.account.as_deref().map(|account| format!(" ({account})")).unwrap_or_default();
             let side = match document.side() {
                 Side::Owner => "Account A",
                 Side::Consumer => "Your account",
             };
-            text += &format!("\n{side}{account}, {}\n", document.target);
-            text += &format!("{}\n{:#}\n", document.attachment.instruction(), document.policy);
+            text += &format!("\n{side}, {}\n{}\n", document.target, document.attachment.instruction());
+            write_readably(&document.policy, 0, &mut text);
+            text.push('\n');
         }
         for note in &installation.notes {
             text += &format!("\nNote: {note}\n");
@@ -151,4 +151,66 @@ fn as_text(needed: &[Needed<'_>], wanted: impl Fn(&&Document) -> bool + Copy) ->
         text += "\n";
     }
     text
+}
+
+/// The elements of a policy in the order in which people read them.
+const ORDER: [&str; 8] = ["Version", "Statement", "Sid", "Effect", "Principal", "Action", "Resource", "Condition"];
+
+/// JSON with two spaces a level, and short lists on one line.
+fn write_readably(value: &Value, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth + 1);
+    let is_short = |value: &Value| value.to_string().len() <= 90 && depth > 1;
+    match value {
+        Value::Object(fields) if !is_short(value) => {
+            let mut names: Vec<&String> = fields.keys().collect();
+            names.sort_by_key(|name| (ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()), *name));
+            text.push_str("{\n");
+            for (number, name) in names.iter().enumerate() {
+                text.push_str(&format!("{indent}{}: ", json!(name)));
+                write_readably(&fields[*name], depth + 1, text);
+                text.push_str(if number + 1 < names.len() { ",\n" } else { "\n" });
+            }
+            text.push_str(&format!("{}}}", "  ".repeat(depth)));
+        }
+        Value::Array(items) if !is_short(value) => {
+            text.push_str("[\n");
+            for (number, item) in items.iter().enumerate() {
+                text.push_str(&indent);
+                write_readably(item, depth + 1, text);
+                text.push_str(if number + 1 < items.len() { ",\n" } else { "\n" });
+            }
+            text.push_str(&format!("{}]", "  ".repeat(depth)));
+        }
+        short => text.push_str(&on_one_line(short)),
+    }
+}
+
+fn on_one_line(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let inside = fields.iter().map(|(name, value)| format!("{}: {}", json!(name), on_one_line(value)));
+            format!("{{ {} }}", inside.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(on_one_line).collect::<Vec<_>>().join(", ")),
+        plain => plain.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_read_is_the_same_document() {
+        let policy = json!({"Version": "2012-10-17", "Statement": [{
+            "Sid": "A", "Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["x".repeat(60), "y".repeat(60)],
+            "Condition": {"StringLike": {"s3:prefix": "AWSLogs/\":\",\"*"}},
+        }]});
+        let mut text = String::new();
+        write_readably(&policy, 0, &mut text);
+        let order = ["Version", "Statement", "Sid", "Effect", "Action", "Resource", "Condition"];
+        let places: Vec<_> = order.iter().map(|name| text.find(&format!("\"{name}\"")).expect("there")).collect();
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), policy, "{text}");
+    }
 }

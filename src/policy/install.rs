@@ -110,7 +110,7 @@ pub struct Document {
     pub source: String,
     /// What it hangs on.
     pub attachment: Attachment,
-    /// ARN of what it hangs on; for the caller, the account or the caller's ARN.
+    /// ARN of what it hangs on; for a caller that is not named, the account.
     pub target: String,
     /// The account that it belongs into, as far as the configuration says.
     pub account: Option<String>,
@@ -257,7 +257,7 @@ impl Context<'_> {
     }
 
     fn for_caller(&self, statements: Vec<Value>) -> Document {
-        let target = self.caller.arn_in(self.partition);
+        let target = self.caller.arn.clone().unwrap_or_else(|| self.caller.account.clone());
         self.document(Attachment::Caller, &target, Some(self.caller.account.clone()), statements)
     }
 
