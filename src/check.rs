@@ -11,6 +11,7 @@ use crate::policy::install::Attachment;
 mod blame;
 mod content;
 mod newest;
+mod public_keys;
 mod walk;
 
 pub use walk::{buckets, walk};

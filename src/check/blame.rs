@@ -1,6 +1,7 @@
 //! What may be behind a refusal, the likely first; decided from what was said and what else is let through.
 
 use super::{Permission, PolicyLine};
+use crate::config::shape::{kms_parts, role_parts};
 use crate::config::{Endpoints, Source};
 use crate::policy::install::{Attachment, configured_caller, sid};
 use crate::policy::{Partition, Scope, folders};
@@ -231,28 +232,44 @@ impl Scene<'_> {
 
     fn decrypt(&self, failure: &Failure) -> Blame {
         let named = failure.message.split_whitespace().find(|word| word.starts_with("arn:") && word.contains(":kms:"));
-        let resource = named.or(self.source.kms_keys.first().map(String::as_str));
-        let resource = resource.unwrap_or("the key that the object is encrypted with").to_owned();
-        let mut causes = vec![
-            format!("the policy of the KMS key does not allow `{}` `kms:Decrypt`", self.reader()),
-            "the key belongs to another account than the reader, whose own policy must then allow `kms:Decrypt`, too"
-                .to_owned(),
+        let key = named.or(self.source.kms_keys.first().map(String::as_str));
+        let mut causes = vec![format!("the policy of the KMS key does not allow `{}` `kms:Decrypt`", self.reader())];
+        let mut policy = vec![self.line(Attachment::KeyPolicy, sid::DECRYPT)];
+        if self.is_of_another_account(key) != Some(false) {
+            let own =
+                "the key belongs to another account than the reader, whose own policy must allow `kms:Decrypt`, too";
+            causes.push(own.to_owned());
+        }
+        if self.is_of_another_account(key) == Some(true) {
+            let own = if self.source.role.is_some() { Attachment::RoleAccess } else { Attachment::Caller };
+            policy.push(self.line(own, sid::DECRYPT));
+        }
+        causes.push(
             "the key's statement has a condition on the trail's encryption context, and the bucket, not the trail, encrypts"
                 .to_owned(),
-        ];
+        );
         if self.source.kms_keys.is_empty() {
             causes.push("name the key in `kms_keys`, and `trailsync policy` prints the statement".to_owned());
         }
+        let resource = key.unwrap_or("the key that the object is encrypted with").to_owned();
         let permission = Permission { action: "kms:Decrypt", resource, condition: None };
-        let policy = vec![self.line(Attachment::KeyPolicy, sid::DECRYPT)];
         Blame { causes, permission: Some(permission), policy, passing: false }
     }
 
+    /// Whether a key is not the reader's account's; `None` where one of them is not known.
+    fn is_of_another_account(&self, key: Option<&str>) -> Option<bool> {
+        let (_, _, of_key) = kms_parts(key?)?;
+        let reader = match &self.source.role {
+            Some(role) => role_parts(&role.arn).map(|(_, account)| account),
+            None => self.caller.map(|caller| caller.account.as_str()),
+        };
+        Some(of_key != reader?)
+    }
+
     /// The keys that verify digests could not be had.
-    pub(super) fn public_keys(&self, code: &str, message: &str) -> Blame {
-        let failure = Failure { code: code.to_owned(), message: message.to_owned(), ..Failure::default() };
-        if !is_denial(&failure) {
-            return self.service(&failure, Service::CloudTrail);
+    pub(super) fn public_keys(&self, failure: &Failure) -> Blame {
+        if !is_denial(failure) {
+            return self.service(failure, Service::CloudTrail);
         }
         let permission = Permission { action: "cloudtrail:ListPublicKeys", resource: "*".to_owned(), condition: None };
         let causes = vec![
@@ -286,7 +303,7 @@ impl Service {
         match self {
             Self::Sts => ("`endpoints.sts`", endpoints.sts.as_deref()),
             Self::S3 => ("`endpoints.s3`", endpoints.s3.as_deref()),
-            Self::CloudTrail => ("the endpoint of CloudTrail", None),
+            Self::CloudTrail => ("`endpoints.cloudtrail`", endpoints.cloudtrail.as_deref()),
         }
     }
 

@@ -8,17 +8,18 @@ use tokio::time::timeout;
 use super::blame::{self, Blame, Denied, Evidence, Scene};
 use super::content::{self, Log};
 use super::newest::{Newest, newest};
+use super::public_keys::{CloudTrail, PublicKeys as _};
 use super::{Finding, Hop, Permission, State};
 use crate::assemble::wanted;
 use crate::clock::{Timestamp, seconds_between};
-use crate::config::{self, Role, Source};
+use crate::config::{self, Role, Source, shape};
 use crate::destination::local::probe::{Probed, probe};
 use crate::discover::{Found, discover};
 use crate::error::{Class, Error};
 use crate::key::Shown;
 use crate::layout::{Stream, root};
 use crate::policy::install::{Attachment, sid};
-use crate::policy::{SessionPolicy, session_policy, wider_policy};
+use crate::policy::{Partition, SessionPolicy, session_policy, wider_policy};
 use crate::renewal::duration_for;
 use crate::role::{AssumeRequest, Assumed, AwsSts, Identity, LONGEST_BASE, Process, Sts as _, base, explain};
 use crate::source::ListRequest;
@@ -96,11 +97,12 @@ impl<'a> Walk<'a> {
         self.external_id(&sts, &reader).await;
         let probe = Probe::new(self.source, reader.narrow.clone(), http.clone());
         self.bucket(&probe).await?;
-        let wide = self.wide(&sts, &reader, http).await;
+        let wide = self.wide(&sts, &reader, http.clone()).await;
         let found = self.list(&probe, wide.as_ref()).await?;
         self.others(wide.as_ref().unwrap_or(&probe)).await;
         let bodies = self.read(&probe, &found.streams).await?;
         let log = self.content(&bodies);
+        self.public_keys(&reader, &found.streams, http).await?;
         self.destination().await?;
         self.clock();
         self.feedback(&bodies, log.as_ref());
@@ -480,6 +482,35 @@ impl<'a> Walk<'a> {
         log
     }
 
+    /// The keys of a region whose digests are mirrored, asked for with our own credentials.
+    async fn public_keys(&mut self, reader: &Reader, streams: &[Stream], http: SharedHttpClient) -> Step<()> {
+        if !self.source.kinds.iter().any(|kind| kind == "CloudTrail-Digest") {
+            self.skipped(Hop::PublicKeys, "digests are not mirrored");
+            return Ok(());
+        }
+        let partition = Partition::of(&self.source.region);
+        // Another account chooses the names of folders; what becomes part of a host name is a region.
+        let sound = |region: &&str| shape::region(region) && Partition::of(region) == partition;
+        let digests = streams.iter().filter(|stream| stream.kind.folder == "CloudTrail-Digest");
+        let region = digests.map(|stream| stream.region.as_str()).find(sound).unwrap_or(&self.source.region).to_owned();
+        let tried = format!("ListPublicKeys in {region}");
+        let service = CloudTrail::new(&self.source.endpoints, reader.base.clone(), http);
+        match service.valid(&region).await {
+            Ok(0) => {
+                let mut finding = Finding::new(Hop::PublicKeys, State::Warned, tried, "no key is valid there now");
+                finding.causes =
+                    vec!["no trail has written digests in this region lately: older ones have their keys".into()];
+                self.findings.push(finding);
+            }
+            Ok(keys) => self.passed(Hop::PublicKeys, tried, format!("{keys} in {region}")),
+            Err(failure) => {
+                let blame = self.scene().public_keys(&failure);
+                return Err(self.refused(Hop::PublicKeys, tried, failure, blame));
+            }
+        }
+        Ok(())
+    }
+
     /// The ARN that CloudTrail logs our requests under.
     fn logged_as(&self) -> String {
         match &self.source.role {
@@ -704,14 +735,12 @@ fn encryption(bodies: &Bodies, known: &[String]) -> (String, String) {
 fn room(probed: &Probed) -> String {
     let [free, reserved] = [probed.free_bytes, probed.reserved_bytes].map(indicatif::HumanBytes);
     let made = if probed.exists { "" } else { ", not there yet" };
-    format!("on {}, {free} free and {reserved} reserved{made}", probed.file_system)
+    let allowed = if probed.is_volatile { ", which forgets and is allowed" } else { "" };
+    format!("on {}{allowed}, {free} free and {reserved} reserved{made}", probed.file_system)
 }
 
 fn shortcomings(probed: &Probed) -> Vec<String> {
     let mut causes = Vec::new();
-    if probed.is_volatile {
-        causes.push(format!("{} loses everything with the machine: use a real volume", probed.file_system));
-    }
     if probed.free_bytes < LITTLE_SPACE {
         causes.push("less than 1 GiB is free: make room, or give the copy a volume of its own".to_owned());
     }

@@ -123,6 +123,7 @@ fn endpoints(section: &Section<'_>) -> Result<Endpoints, Mistake> {
     Ok(Endpoints {
         s3: optional(section, "endpoints.s3"),
         sts: optional(section, "endpoints.sts"),
+        cloudtrail: optional(section, "endpoints.cloudtrail"),
         path_style: flag(section, "endpoints.path_style")?,
         fips: flag(section, "endpoints.fips")?,
         dual_stack: flag(section, "endpoints.dual_stack")?,

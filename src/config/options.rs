@@ -217,6 +217,8 @@ pub struct Endpoints {
     pub s3: Option<String>,
     /// Another STS endpoint; plain HTTP only on loopback.
     pub sts: Option<String>,
+    /// Another CloudTrail endpoint; plain HTTP only on loopback.
+    pub cloudtrail: Option<String>,
     /// `https://host/bucket/key` instead of `https://bucket.host/key`.
     pub path_style: bool,
     /// FIPS endpoints.

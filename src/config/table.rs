@@ -302,6 +302,9 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.endpoints.sts", ENDPOINT, Absent)
         .doc("Another STS endpoint; plain HTTP only on loopback.")
         .example("https://sts.internal.example"),
+    option("source.*.endpoints.cloudtrail", ENDPOINT, Absent)
+        .doc("Another CloudTrail endpoint, of which public keys are asked; plain HTTP only on loopback.")
+        .example("https://cloudtrail.internal.example"),
     option("source.*.endpoints.path_style", Kind::Flag, Value("false"))
         .doc("Ask for `https://host/bucket/key` instead of `https://bucket.host/key`.")
         .example("false"),

@@ -293,6 +293,15 @@ fn reading() -> Vec<Case> {
 
 fn ours() -> Vec<Case> {
     vec![
+        case!("the caller may not ask for public keys", "FAILED public keys", Incomplete, |stage| {
+            assert!(stage.world.set_user_policy(USER, policies::assume_role(&stage.role)));
+        }),
+        case!("nothing answers where CloudTrail should be", "FAILED public keys", Unreachable, |stage| {
+            stage.set("endpoints.cloudtrail", &deserted());
+        }),
+        case!("the region has no public keys", "WARNING public keys", Done, |stage| {
+            stage.world.remove_public_keys(REGION);
+        }),
         case!("the destination is in memory", "FAILED destination", State, |stage| {
             stage.set("destination.path", "/dev/shm/trailsync-check-test");
             stage.put("destination.allow_volatile", "false");

@@ -87,6 +87,7 @@ impl Stage {
             ("credentials.access_key_id_file", stage.path("id").display().to_string()),
             ("credentials.secret_access_key_file", stage.path("key").display().to_string()),
             ("endpoints.s3", endpoint.clone()),
+            ("endpoints.cloudtrail", endpoint.clone()),
             ("endpoints.sts", endpoint),
             ("destination.path", stage.path("tree").display().to_string()),
         ] {

@@ -16,7 +16,9 @@ use crate::public_keys::PublicKey;
 use crate::reply::{Reply, reply};
 use crate::world::World;
 
-const LIST_PUBLIC_KEYS: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys";
+const LIST_PUBLIC_KEYS: &str = "CloudTrail_20131101.ListPublicKeys";
+/// What botocore puts before it; the SDK for Rust does not.
+const PACKAGE: &str = "com.amazonaws.cloudtrail.v20131101.";
 
 /// Times are seconds since the epoch, with or without a fraction.
 #[derive(Debug, Default, Deserialize)]
@@ -28,8 +30,9 @@ struct Input {
 }
 
 pub(crate) fn op(headers: &HeaderMap) -> Op {
-    match headers.get("x-amz-target").map(HeaderValue::as_bytes) {
-        Some(target) if target == LIST_PUBLIC_KEYS.as_bytes() => Op::ListPublicKeys,
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    match target.strip_prefix(PACKAGE).unwrap_or(target) {
+        LIST_PUBLIC_KEYS => Op::ListPublicKeys,
         _ => Op::Other,
     }
 }
