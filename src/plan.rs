@@ -225,7 +225,7 @@ async fn look<S: Source>(
     if listing.ended {
         let dated = listing.months.into_iter().filter(|(_, tally)| tally.listed > 0);
         let months: BTreeMap<_, _> = dated.map(|(month, tally)| (month, Expected::exact(tally))).collect();
-        let lists = float(pages) + first.then(|| beginning(pages > 1, &months)).unwrap_or_default();
+        let lists = float(pages) + if first { beginning(pages > 1, &months) } else { 0.0 };
         return Ok((StreamPlan { stream, from, first, months, lists }, pages, Looked::Whole));
     }
     let (units, folders) = counter.units(after.as_deref()).await?;
@@ -313,7 +313,7 @@ impl Large {
     fn finished(mut self) -> StreamPlan {
         self.plan.months = self.strata.iter().map(|(month, stratum)| (*month, stratum.expected())).collect();
         let pages: f64 = self.plan.months.values().map(|month| (month.listed.value / PAGE).ceil()).sum();
-        let beginning = self.plan.first.then(|| beginning(true, &self.plan.months)).unwrap_or_default();
+        let beginning = if self.plan.first { beginning(true, &self.plan.months) } else { 0.0 };
         self.plan.lists = pages + beginning;
         self.plan
     }

@@ -161,7 +161,7 @@ impl Scene<'_> {
             );
             return Blame { causes: vec![cause], ..Blame::default() };
         }
-        if let Some(region) = failure.region.as_ref().filter(|region| **region != self.source.region) {
+        if let Some(region) = failure.region.as_deref().filter(|region| *region != self.source.region) {
             let cause = format!("the bucket is in {region}: set `region = \"{region}\"`");
             return Blame { causes: vec![cause], ..Blame::default() };
         }

@@ -67,8 +67,7 @@ async fn last(probe: &Probe, stream: &Stream, range: Range, now: Timestamp) -> R
     for _ in 0..PAGES {
         let page = probe.page(&request, None).await?;
         let dated = |object: &Listed| stream.suffix(&object.key).and_then(|suffix| stream.dated(suffix));
-        let here =
-            page.objects.into_iter().filter(|object| dated(object).is_some_and(|dated| dated <= end)).next_back();
+        let here = page.objects.into_iter().rfind(|object| dated(object).is_some_and(|dated| dated <= end));
         last = here.or(last);
         request.token = page.next;
         if request.token.is_none() {
@@ -90,7 +89,7 @@ async fn last_of_all(probe: &Probe, stream: &Stream, now: Timestamp) -> Result<O
             let is_number = name.is_some_and(|name| name.len() == digits && name.bytes().all(|b| b.is_ascii_digit()));
             is_number && stream.suffix(folder).is_some_and(|suffix| suffix <= end.as_str())
         };
-        let Some(folder) = page.prefixes.iter().filter(is_past).next_back() else { return Ok(None) };
+        let Some(folder) = page.prefixes.iter().rfind(is_past) else { return Ok(None) };
         under.clone_from(folder);
     }
     last(probe, stream, Range { prefix: under, after: None }, now).await

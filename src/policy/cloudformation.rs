@@ -1,4 +1,4 @@
-//! The same documents as a CloudFormation template: one for Account A, one for the consumer.
+//! The same documents as a template of `CloudFormation`: one for Account A, one for the consumer.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ fn documents<'a>(needed: &'a [Needed<'a>]) -> impl Iterator<Item = (&'a Source, 
     needed.iter().flat_map(|(source, installation)| installation.documents.iter().map(|document| (*source, document)))
 }
 
-fn of<'a>(installation: &'a Installation, attachment: Attachment) -> Option<&'a Document> {
+fn of(installation: &Installation, attachment: Attachment) -> Option<&Document> {
     installation.documents.iter().find(|document| document.attachment == attachment)
 }
 
