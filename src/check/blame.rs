@@ -157,7 +157,8 @@ impl Scene<'_> {
         let owner = self.source.bucket_owner.as_deref().unwrap_or("another account");
         if wrong_owner {
             let cause = format!(
-                "the bucket is not account {owner}'s: `bucket_owner` is wrong, or somebody else has made a bucket of this name"
+                "the bucket is not account {owner}'s: `bucket_owner` is wrong, or somebody else has made a \
+                 bucket of this name"
             );
             return Blame { causes: vec![cause], ..Blame::default() };
         }
@@ -189,7 +190,8 @@ impl Scene<'_> {
         let mut causes = vec![
             format!("{} does not allow `{}` `s3:ListBucket` on the bucket", self.reading_place(), self.reader()),
             format!(
-                "it allows it for another `s3:prefix`: `prefix` ({}) and `organization` ({}) must be exactly the trail's",
+                "it allows it for another `s3:prefix`: `prefix` ({}) and `organization` ({}) must be \
+                 exactly the trail's",
                 shown(Some(&self.source.prefix)),
                 shown(self.source.organization.as_deref())
             ),
@@ -245,7 +247,8 @@ impl Scene<'_> {
             policy.push(self.line(own, sid::DECRYPT));
         }
         causes.push(
-            "the key's statement has a condition on the trail's encryption context, and the bucket, not the trail, encrypts"
+            "the key's statement has a condition on the trail's encryption context, and the bucket, not the \
+             trail, encrypts"
                 .to_owned(),
         );
         if self.source.kms_keys.is_empty() {
@@ -320,7 +323,8 @@ impl Service {
             "Timeout" => format!("no answer came in time from {place}: check routes, firewall and proxy"),
             "UntrustedCertificate" => {
                 format!(
-                    "who answers at {place} shows a certificate that is not trusted: behind a private authority, set `endpoints.ca_bundle`"
+                    "who answers at {place} shows a certificate that is not trusted: behind a private authority, \
+                     set `endpoints.ca_bundle`"
                 )
             }
             code if code.starts_with("Body") || code == "WrongLength" => {

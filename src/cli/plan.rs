@@ -172,7 +172,13 @@ fn as_json(planned: &[Planned], rate: u32, now: Timestamp) -> Value {
         Err(error) => json!({ "source": planned.source.name, "failed": [error.to_string()] }),
     });
     let sources: Vec<Value> = sources.collect();
-    json!({ "schema": SCHEMA, "at": now.to_string(), "confidence": 0.95, "objects_per_second": rate, "sources": sources })
+    json!({
+        "schema": SCHEMA,
+        "at": now.to_string(),
+        "confidence": 0.95,
+        "objects_per_second": rate,
+        "sources": sources,
+    })
 }
 
 fn source_json(name: &str, answer: &Answer, rate: u32) -> Value {

@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn what_people_read_is_the_same_document() {
         let policy = json!({"Version": "2012-10-17", "Statement": [{
-            "Sid": "A", "Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["x".repeat(60), "y".repeat(60)],
+            "Sid": "A", "Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"],
+            "Resource": ["x".repeat(60), "y".repeat(60)],
             "Condition": {"StringLike": {"s3:prefix": "AWSLogs/\":\",\"*"}},
         }]});
         let mut text = String::new();

@@ -328,7 +328,8 @@ impl Context<'_> {
         }
         if source.kms_keys.is_empty() {
             notes.push(
-                "No KMS key is configured. If the trail encrypts with one, name it in `kms_keys` and its statement is printed."
+                "No KMS key is configured. If the trail encrypts with one, name it in `kms_keys` and its \
+                 statement is printed."
                     .to_owned(),
             );
         }
@@ -363,8 +364,8 @@ impl Context<'_> {
 
 /// Both are in "Sharing CloudTrail log files between AWS accounts", one for each scenario.
 const AWS_EXAMPLES: &str = "Tighter than AWS's own examples on purpose. The CloudTrail user guide prints two access \
-    policies for such roles, one for the account's own logs and one for all; both allow `s3:Get*` and `s3:List*` on the \
-    whole bucket, which lets the reader list every account's keys and read the bucket's configuration. Here \
+    policies for such roles, one for the account's own logs and one for all; both allow `s3:Get*` and `s3:List*` on \
+    the whole bucket, which lets the reader list every account's keys and read the bucket's configuration. Here \
     `s3:ListBucket` is allowed only under the account's own `s3:prefix`.";
 
 /// What a session of this role needs to be allowed on both sides.
@@ -395,8 +396,8 @@ fn too_long(document: &Document) -> Option<String> {
     let (length, most) = (document.policy.to_string().len(), document.attachment.most_characters());
     (length > most).then(|| {
         format!(
-            "The {} document has {length} characters of the {most} that AWS takes: part the accounts into several sources, \
-             each with a role of its own.",
+            "The {} document has {length} characters of the {most} that AWS takes: part the accounts into several \
+             sources, each with a role of its own.",
             document.attachment.word()
         )
     })

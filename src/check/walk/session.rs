@@ -106,7 +106,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Whoever learns the role's ARN must not get in without the external ID (IAM guide, "The confused deputy problem").
+    /// Whoever learns the role's ARN must not get in without the external ID (IAM guide, "The confused deputy
+    /// problem").
     pub(super) async fn external_id(&mut self, sts: &AwsSts, reader: &Reader) {
         let Some(role) = self.source.role.as_ref() else {
             return self.skipped(Hop::ExternalId, "no role is configured");
