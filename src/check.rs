@@ -96,7 +96,7 @@ pub enum State {
     Skipped,
     /// Mirroring works, and somebody should know.
     Warned,
-    /// Mirroring does not work; what follows was not tried.
+    /// Mirroring, or its proof, does not work; what follows was not tried.
     Failed,
 }
 

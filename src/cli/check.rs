@@ -145,7 +145,7 @@ fn summary(walked: &[Walked]) -> String {
     };
     let passing = walked.len() - failing.len();
     let failing = if failing.is_empty() { String::new() } else { format!("; {}", failing.join(", ")) };
-    format!("{passing} of {} sources can be mirrored{warnings}{failing}.\n", walked.len())
+    format!("{passing} of {} sources pass{warnings}{failing}.\n", walked.len())
 }
 
 fn row(state: &str, hop: &str, text: &str) -> String {
