@@ -172,7 +172,8 @@ impl StreamPlan {
 /// When nothing at all can be listed; `Fatal` when the state cannot be read.
 pub async fn plan<S: Source>(source: &S, question: &Question<'_>) -> Result<Answer, Error> {
     let found = discover(source, &question.wanted).await?;
-    let mut answer = Answer { failed: found.failed, discovery: found.lists, asked: found.lists, ..Answer::default() };
+    let failed = found.failed.into_iter().map(|(_, error)| error).collect();
+    let mut answer = Answer { failed, discovery: found.lists, asked: found.lists, ..Answer::default() };
     let looks = iter(found.streams).map(|stream| look(source, question, stream)).buffered(AT_ONCE);
     let mut large = Vec::new();
     for looked in looks.collect::<Vec<_>>().await {
@@ -248,7 +249,7 @@ fn counter<'a, S>(source: &'a S, question: &Question<'a>, stream: &'a Stream, id
 fn begins(question: &Question<'_>, checkpoint: Option<&Checkpoint>) -> Option<Timestamp> {
     let memory = &checkpoint.filter(|_| !question.full)?.memory;
     let sweep = checkpoint.and_then(|checkpoint| checkpoint.sweep.as_ref()).map(|sweep| sweep.scope);
-    let due = window::due(memory, &question.poll, question.now);
+    let due = window::due(memory, &question.poll, question.since, question.now);
     let whole = |scope: Scope| matches!(scope, Scope::Backfill | Scope::Full);
     if sweep.is_some_and(whole) || due.is_some_and(|due| whole(due.scope)) {
         return None;

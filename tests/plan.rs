@@ -153,8 +153,11 @@ async fn a_source_that_cannot_be_reached_has_no_plan_and_says_why() {
     let program = Program::new(&shared, "", "");
     let done = program.run(&["--log", "error", "plan"]).await;
     let text = String::from_utf8_lossy(&done.stdout);
-    assert_eq!(done.status.code(), Some(75), "{text}");
+    assert_eq!(done.status.code(), Some(1), "{text}");
     assert!(text.contains("acme: nothing is known: AssumeRole of"), "{text}");
+    shared.world.faults().inject(fakeaws::Fault::StsUnavailable).always();
+    let done = program.run(&["--log", "error", "plan"]).await;
+    assert_eq!(done.status.code(), Some(75), "that may pass");
 }
 
 /// Runs `plan` to its end; what it printed, and the most memory that it ever held, in KiB.

@@ -136,18 +136,23 @@ impl Work {
     }
 }
 
+/// 0: all was listed; 75: nothing was, and that may pass by itself; else 1.
 fn exit(planned: Vec<Planned>) -> Result<Exit, Error> {
-    let (mut failed, mut unreached, all) = (0, 0, planned.len());
+    let (mut failed, mut passing) = (0, 0);
+    let all = planned.len();
     for one in planned {
-        match one.answer {
-            Ok(answer) => failed += answer.failed.len(),
+        let (errors, nothing) = match one.answer {
+            Ok(answer) => (answer.failed, answer.streams.is_empty()),
             Err(error) if error.class() == Class::Fatal => return Err(error),
-            Err(_) => unreached += 1,
-        }
+            Err(error) => (vec![error], true),
+        };
+        let may_pass = |error: &Error| matches!(error.class(), Class::Transient | Class::Credentials);
+        failed += errors.len();
+        passing += usize::from(nothing && !errors.is_empty() && errors.iter().all(may_pass));
     }
     Ok(match () {
-        () if unreached == all => Exit::Unreachable,
-        () if unreached + failed > 0 => Exit::Incomplete,
+        () if passing == all && all > 0 => Exit::Unreachable,
+        () if failed > 0 => Exit::Incomplete,
         () => Exit::Done,
     })
 }

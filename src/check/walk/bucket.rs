@@ -46,7 +46,7 @@ impl Walk<'_> {
         let under = folders(self.source);
         let tried = format!("ListObjectsV2 under {}", under.join(", "));
         let found = match discover(probe, &wanted(self.source)).await {
-            Ok(mut found) if !found.failed.is_empty() => Err(found.failed.remove(0)),
+            Ok(mut found) if !found.failed.is_empty() => Err(found.failed.remove(0).1),
             found => found,
         };
         let found = found.map_err(|error| {
@@ -60,7 +60,12 @@ impl Walk<'_> {
             finding.causes = self.nothing_there(wide.unwrap_or(probe)).await;
             return Err(self.stop(finding));
         }
-        self.passed(Hop::List, tried, listed(&found));
+        let mut finding = Finding::new(Hop::List, State::Passed, tried, listed(&found));
+        if !found.empty.is_empty() {
+            finding.state = State::Warned;
+            finding.causes = vec![format!("there is nothing under {}: check `accounts`", found.empty.join(", "))];
+        }
+        self.findings.push(finding);
         Ok(found)
     }
 

@@ -72,7 +72,7 @@ pub fn probe(options: &config::Destination) -> Result<Probed, Error> {
         asked.map_err(|errno| failed("make", &shown, errno))?;
     }
     let magic = rustix::fs::fstatfs(&root).map_err(|errno| failed("statfs", &shown, errno))?.f_type as u32;
-    reserve::check(&root, &shown, options.reserve_mib)?;
+    reserve::check(&root, &shown, 0, options.reserve_mib)?;
     let space = reserve::Space::of(&root).map_err(|errno| failed("statvfs", &shown, errno))?;
     let name = NAMES.iter().find(|(number, _)| *number == magic).map(|(_, name)| (*name).to_owned());
     let is_volatile = matches!(name.as_deref(), Some("tmpfs" | "ramfs" | "overlayfs"));
