@@ -199,6 +199,20 @@ impl Ledger {
         Ok((StreamId(row.get("id")), checkpoint_of(&row)))
     }
 
+    /// The checkpoint of a stream, if it was ever seen; nothing is written.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn known(&self, stream: &Stream) -> Result<Option<(StreamId, Checkpoint)>, Error> {
+        let row = sqlx::query("SELECT * FROM checkpoints WHERE source = ? AND prefix = ?")
+            .bind(&stream.source)
+            .bind(&stream.prefix)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| failed("read the checkpoint of", &stream.to_string(), &e))?;
+        Ok(row.map(|row| (StreamId(row.get("id")), checkpoint_of(&row))))
+    }
+
     /// Records outcomes and progress in one transaction: either all of it holds after this, or none.
     ///
     /// # Errors

@@ -65,9 +65,11 @@ pub mod role;
 pub mod service_clock;
 pub mod source;
 
-// Work: what is done to one stream, and how streams are found.
+// Work: what is done to one stream, how streams are found, what is to be done, and what keeps it from being done.
+pub mod check;
 pub mod discover;
 pub mod mirror;
+pub mod plan;
 pub mod prove;
 
 // Process: when, with what, and on whose word.

@@ -1,6 +1,7 @@
 //! argv → configuration → logs → command → exit code. Only this file reads the process.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,6 +32,11 @@ fn main() -> ExitCode {
         && options.schema
     {
         return finished(cli::config::print_schema(&mut std::io::stdout().lock()));
+    }
+    if let Command::Policy(options) = &cli.command
+        && options.new_external_id
+    {
+        return finished(cli::policy::new_external_id(random_bits, &mut std::io::stdout().lock()));
     }
     let loaded = match config::load(&input(&cli, environment.clone())) {
         Ok(loaded) => loaded,
@@ -99,6 +105,12 @@ async fn execute(
         Command::Run => cli::run::run(config, &process(), stop).await,
         Command::Sync(options) => cli::sync::sync(config, options, &process(), stop, &mut out).await,
         Command::Status(options) => cli::status::status(config, options, clock.as_ref(), &stop, &mut out).await,
+        Command::Check(options) => cli::check::check(config, options, &process(), &mut out).await,
+        Command::Plan(options) => cli::plan::run(config, options, &process(), &mut out).await,
+        Command::Policy(options) => {
+            let terminal = out.is_terminal();
+            cli::policy::policy(config, options, terminal, &mut out)
+        }
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
         Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
         Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
@@ -133,6 +145,11 @@ fn exit_for(error: &Error) -> Exit {
         Class::Stream | Class::Object => Exit::Configuration,
         Class::Transient | Class::Credentials => Exit::Unreachable,
     }
+}
+
+/// From the generator that TLS uses.
+fn random_bits(bits: &mut [u8; 16]) -> std::io::Result<()> {
+    aws_lc_rs::rand::fill(bits).map_err(|_| std::io::Error::other("there is no randomness"))
 }
 
 fn finished(written: std::io::Result<()>) -> ExitCode {

@@ -1,4 +1,7 @@
-//! The policy that narrows a session to what the configured work needs.
+//! The policy that narrows a session to what the configured work needs; what both sides install is in [`install`].
+
+pub mod cloudformation;
+pub mod install;
 
 use serde_json::{Value, json};
 
@@ -71,7 +74,7 @@ fn from_scope(source: &Source, narrowest: Scope, reason: Option<String>) -> Sess
 }
 
 /// The folders that are read, each with `/` at its end; none for the whole bucket.
-fn folders(source: &Source, scope: Scope) -> Vec<String> {
+pub(crate) fn folders(source: &Source, scope: Scope) -> Vec<String> {
     let logs = match source.prefix.as_str() {
         "" => "AWSLogs/".to_owned(),
         prefix => format!("{prefix}/AWSLogs/"),
@@ -199,6 +202,7 @@ pub(crate) mod tests {
             regions: Vec::new(),
             since: None,
             source_retention: None,
+            kms_keys: Vec::new(),
             role: Some(Role {
                 arn: "arn:aws:iam::111111111111:role/logs/CloudTrailRead".into(),
                 session_name: "trailsync".into(),

@@ -21,7 +21,7 @@ use crate::renewal::{Moment, Refusal, Renewals, Session, duration_for};
 use crate::source::client::{Failure, HttpClients};
 
 pub mod base;
-mod explain;
+pub(crate) mod explain;
 mod state;
 pub mod sts;
 
@@ -36,7 +36,7 @@ pub const ASSUMED_AT_ONCE: usize = 8;
 const LONGEST_SLEEP: Duration = Duration::from_secs(900);
 
 /// A credential source that hangs is given up after this time.
-const LONGEST_BASE: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_BASE: Duration = Duration::from_secs(30);
 
 /// What the keepers of one process share.
 #[derive(Clone)]

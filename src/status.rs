@@ -54,8 +54,9 @@ pub const NOTHING_THERE: &str = "nothing_there";
 /// Beyond this an object that is not here makes its stream late.
 const LATE_SECONDS: i64 = 3600;
 /// us-east-1, S3 Standard: dollars a thousand requests.
-const LIST_DOLLARS: f64 = 0.005 / 1000.0;
-const GET_DOLLARS: f64 = 0.0004 / 1000.0;
+pub const LIST_DOLLARS: f64 = 0.005 / 1000.0;
+/// The same for reads of objects.
+pub const GET_DOLLARS: f64 = 0.0004 / 1000.0;
 
 /// Everything that `status` says. `version` changes when a field changes its meaning or goes.
 #[derive(Debug, Clone, Serialize)]

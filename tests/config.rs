@@ -296,6 +296,7 @@ fn each_option_refuses_what_does_not_fit() {
         ("source.prod.regions", "eu"),
         ("source.prod.since", "soon"),
         ("source.prod.source_retention", "12h"),
+        ("source.prod.kms_keys", "arn:aws:kms:eu-central-1:111111111111:alias/trail"),
         ("source.prod.concurrency", "many"),
         ("source.prod.role.session_name", "x"),
         ("source.prod.role.session_name", "a b"),
@@ -404,6 +405,16 @@ fn role_bucket_and_sts_are_of_one_partition() {
         region(name).flag("source.prod.role.arn", &arn).loaded();
     }
     prod(ROLE).flag("source.prod.role.sts_region", "cn-north-1").refused("source.prod.role.sts_region", "`aws-cn`");
+}
+
+#[test]
+fn kms_keys_are_in_the_region_of_the_bucket() {
+    let keys = |region: &str| {
+        let key = format!("arn:aws:kms:{region}:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab");
+        prod(ROLE).flag("source.prod.kms_keys", &key)
+    };
+    keys("eu-central-1").loaded();
+    keys("us-east-1").refused("source.prod.kms_keys", "not in the bucket's region");
 }
 
 #[test]

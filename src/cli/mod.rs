@@ -5,7 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Config;
+use crate::error::{Class, Error, Report};
+
+pub mod check;
 pub mod config;
+pub mod plan;
+pub mod policy;
 pub mod rebuild;
 pub mod retry;
 pub mod run;
@@ -51,6 +57,12 @@ pub enum Command {
     Sync(sync::Options),
     /// Shows how far every account is; works while the daemon is down.
     Status(status::Options),
+    /// Walks every hop to every source and says what is missing.
+    Check(check::Options),
+    /// Says what a run would fetch, and what it would cost, without doing it.
+    Plan(plan::Options),
+    /// Prints what each side must install: IAM policies for Account A and for you.
+    Policy(policy::Options),
     /// Lets objects in quarantine be tried again at once.
     Retry(retry::Options),
     /// Makes the database again from the mirrored tree and its manifests.
@@ -77,7 +89,7 @@ pub struct ConfigOptions {
 
 const EXIT_CODES: &str = "Exit codes:
   0   done
-  1   something could not be mirrored: it is in the quarantine, or a stream failed
+  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
   75  no source answered, and it may pass: a network, a throttled or unavailable service";
@@ -107,6 +119,20 @@ impl From<Exit> for ExitCode {
             Exit::Unreachable => 75,
         })
     }
+}
+
+/// The configuration with these sources only; none named means all.
+fn selected(config: &Config, names: &[String], operation: &'static str) -> Result<Config, Error> {
+    let mut config = config.clone();
+    for name in names {
+        if !config.sources.contains_key(name) {
+            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+            let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
+            return Err(Error::of(Class::Stream, report));
+        }
+    }
+    config.sources.retain(|name, _| names.is_empty() || names.contains(name));
+    Ok(config)
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

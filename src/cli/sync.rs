@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Exit;
+use super::{Exit, selected};
 use crate::assemble::{Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
@@ -67,7 +67,7 @@ pub async fn sync(
     stop: CancellationToken,
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
-    let config = selected(config, &options.sources)?;
+    let config = selected(config, &options.sources, "sync")?;
     let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
     let parts = assemble(&config, &opened.ledger, process)?;
     let mirrors: Vec<_> = parts.iter().map(|part| part.mirror.clone()).collect();
@@ -89,19 +89,6 @@ pub async fn sync(
     let exit = report(&sources, &outcomes, &opened.ledger, total(&mirrors), started.elapsed(), &stop, out).await?;
     opened.ledger.close().await;
     Ok(exit)
-}
-
-fn selected(config: &Config, names: &[String]) -> Result<Config, Error> {
-    let mut config = config.clone();
-    for name in names {
-        if !config.sources.contains_key(name) {
-            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
-            let report = Report::new("sync", name, "there is no such source").mend(format!("name one of: {known}"));
-            return Err(Error::of(Class::Stream, report));
-        }
-    }
-    config.sources.retain(|name, _| names.is_empty() || names.contains(name));
-    Ok(config)
 }
 
 async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken) -> Result<Outcome, Error> {

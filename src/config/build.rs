@@ -48,6 +48,7 @@ fn source(section: &Section<'_>) -> Result<Source, Mistake> {
         regions: texts(section, "regions")?,
         since: section.time("since"),
         source_retention: section.duration("source_retention"),
+        kms_keys: texts(section, "kms_keys")?,
         role: section.has("role").then(|| role(section)).transpose()?,
         credentials: credentials(section)?,
         destination: destination(section)?,

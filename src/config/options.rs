@@ -84,6 +84,8 @@ pub struct Source {
     pub since: Option<Timestamp>,
     /// Age at which the source's own lifecycle removes objects: then they are expected to go.
     pub source_retention: Option<Duration>,
+    /// ARNs of the KMS keys that logs and digests are encrypted with, as far as is known here.
+    pub kms_keys: Vec<String>,
     /// The role to assume; `None`: the bucket policy grants us directly.
     pub role: Option<Role>,
     /// The credentials that assume the role, or read the bucket where there is no role.

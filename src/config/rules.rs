@@ -36,6 +36,7 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
         verdict.prefix(source);
         verdict.since(source, now);
         verdict.partitions(source);
+        verdict.keys(source);
         verdict.credentials(source, environment);
         verdict.files(source);
         verdict.modes(source);
@@ -94,6 +95,18 @@ impl Verdict {
         if let Some(sts) = source.text("role.sts_region").filter(|sts| shape::partition(sts) != partition) {
             let problem = format!("`{sts}` is in partition `{}`, the bucket in `{partition}`", shape::partition(sts));
             self.refuse(source, "role.sts_region", problem, format!("for example `{region}`"));
+        }
+    }
+
+    /// S3 encrypts with keys of the bucket's own region alone (S3 User Guide, "Specifying server-side encryption
+    /// with AWS KMS").
+    fn keys(&mut self, source: &Section<'_>) {
+        let Some(region) = source.text("region") else { return };
+        let keys = source.texts("kms_keys").unwrap_or_default();
+        let elsewhere = keys.iter().find(|key| shape::kms_parts(key).is_some_and(|(_, of_key, _)| of_key != region));
+        if let Some(key) = elsewhere {
+            let problem = format!("names {}, which is not in the bucket's region, `{region}`", quoted(key));
+            self.refuse(source, "kms_keys", problem, "S3 encrypts with keys of its own region: name those");
         }
     }
 

@@ -89,6 +89,26 @@ pub fn role_parts(arn: &str) -> Option<(&str, &str)> {
     fits.then_some((partition, owner))
 }
 
+/// The ARN of a KMS key; an alias is no key to a policy.
+pub fn kms_key(text: &str) -> bool {
+    kms_parts(text).is_some()
+}
+
+/// Partition, region and account of a KMS key's ARN.
+pub fn kms_parts(arn: &str) -> Option<(&str, &str, &str)> {
+    let [arn_, partition_, service, region_, owner, resource] =
+        arn.splitn(6, ':').collect::<Vec<_>>().try_into().ok()?;
+    let id = resource.strip_prefix("key/")?;
+    let fits = arn_ == "arn"
+        && service == "kms"
+        && region(region_)
+        && partition(region_) == partition_
+        && account(owner)
+        && sized(id, 1, 64)
+        && all(id, |b| b.is_ascii_alphanumeric() || b == b'-');
+    fits.then_some((partition_, region_, owner))
+}
+
 /// `RoleSessionName`, STS API `AssumeRole`.
 pub fn session_name(text: &str) -> bool {
     sized(text, 2, 64) && all(text, word_or(b"+=,.@-"))
@@ -251,6 +271,21 @@ mod tests {
                 "arn:aws:sts::111111111111:assumed-role/A/b",
                 "arn:evil:iam::111111111111:role/A",
                 "arn:aws:iam::111111111111:role/A B",
+            ],
+        );
+    }
+
+    #[test]
+    fn kms_keys_are_named_by_their_own_arn_in_the_partition_of_their_region() {
+        agrees(
+            kms_key,
+            &["arn:aws:kms:eu-west-1:111111111111:key/mrk-1234", "arn:aws-cn:kms:cn-north-1:111111111111:key/a-b"],
+            &[
+                "1234abcd-12ab-34cd-56ef-1234567890ab",
+                "arn:aws:kms:eu-west-1:111111111111:alias/trail",
+                "arn:aws:kms:cn-north-1:111111111111:key/a",
+                "arn:aws:kms:eu-west-1:111111111111:key/",
+                "arn:aws:kms:eu-west-1:111111111111:key/*",
             ],
         );
     }

@@ -148,6 +148,17 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.source_retention", Kind::Duration { least: "1d", most: "10000d" }, Absent)
         .doc("Age at which the bucket's own lifecycle removes objects; younger ones that go missing raise an alarm.")
         .example("365d"),
+    option(
+        "source.*.kms_keys",
+        Kind::Texts {
+            expected: "ARNs of KMS keys, `arn:<partition>:kms:<region>:<account>:key/<id>`",
+            fits: shape::kms_key,
+            least: 0,
+        },
+        Value(""),
+    )
+    .doc("KMS keys that logs and digests are encrypted with, for what `trailsync policy` prints and `check` names.")
+    .example("arn:aws:kms:eu-central-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
     option("source.*.concurrency", CONCURRENCY, Value("32")).doc("Objects of this source in flight.").example("32"),
     option(
         "source.*.role.arn",

@@ -21,6 +21,7 @@ use super::{
 
 mod fault;
 mod open;
+pub mod probe;
 mod publish;
 mod reserve;
 mod staging;

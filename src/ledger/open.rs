@@ -108,15 +108,43 @@ impl Ledger {
             .await
             .map_err(|e| refused(dir, &e.to_string(), "run as the user that owns the state directory"))?;
         let ledger = Self { pool };
+        ledger.is_current(dir).await?;
+        Ok(ledger)
+    }
+
+    async fn is_current(&self, dir: &Path) -> Result<(), Error> {
         let version: i64 = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations")
-            .fetch_one(&ledger.pool)
+            .fetch_one(&self.pool)
             .await
             .map_err(|e| unreadable(dir, &e))?
             .get("version");
         if version != newest_migration() {
             return Err(refused(dir, "the database belongs to another version of trailsync", "use that version"));
         }
-        Ok(ledger)
+        Ok(())
+    }
+
+    /// Opens the state in `dir` to read it for a while and leave no trace, whether or not the daemon runs.
+    ///
+    /// A reader that may not write leaves the files of the write-ahead log behind; where nobody uses the state, and
+    /// there are none, they are made and removed again.
+    ///
+    /// # Errors
+    /// As for [`Ledger::look`].
+    pub async fn visit(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(DATABASE);
+        let log = path.with_extension("db-wal");
+        if !path.exists() || log.exists() || on_nfs(dir) {
+            return Self::look(dir).await;
+        }
+        match connect(&path).await {
+            Ok(pool) => {
+                let ledger = Self { pool };
+                ledger.is_current(dir).await?;
+                Ok(ledger)
+            }
+            Err(_) => Self::look(dir).await,
+        }
     }
 
     /// Opens the state in `dir` to change a little, beside the daemon that may hold it.
@@ -229,7 +257,7 @@ impl Ledger {
 
 async fn connect(path: &Path) -> Result<SqlitePool, Error> {
     let dir = path.parent().unwrap_or(path);
-    let on_nfs = rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type == NFS);
+    let on_nfs = on_nfs(dir);
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -252,6 +280,11 @@ async fn connect(path: &Path) -> Result<SqlitePool, Error> {
         .connect_with(options)
         .await
         .map_err(|e| unreadable(dir, &e))
+}
+
+/// There SQLite has no write-ahead log, and whoever writes has the file alone.
+fn on_nfs(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type == NFS)
 }
 
 fn newest_migration() -> i64 {

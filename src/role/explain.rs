@@ -9,7 +9,7 @@ use crate::retry::is_throttling;
 use crate::source::client::{Failure, chain};
 
 /// The base credentials could not be read.
-pub(super) fn base(credentials: &Credentials, error: &CredentialsError) -> Error {
+pub(crate) fn base(credentials: &Credentials, error: &CredentialsError) -> Error {
     let (class, code) = match error {
         CredentialsError::CredentialsNotLoaded(_) => (Class::Stream, "NoCredentials"),
         CredentialsError::InvalidConfiguration(_) => (Class::Stream, "BadCredentials"),
@@ -30,12 +30,12 @@ pub(super) fn base(credentials: &Credentials, error: &CredentialsError) -> Error
 }
 
 /// The base credentials did not come in time.
-pub(super) fn base_timeout(credentials: &Credentials) -> Error {
+pub(crate) fn base_timeout(credentials: &Credentials) -> Error {
     let report = Report::new("read base credentials", place(credentials), "nothing came in time").code("Timeout");
     Error::of(Class::Transient, report)
 }
 
-fn place(credentials: &Credentials) -> String {
+pub(crate) fn place(credentials: &Credentials) -> String {
     match credentials {
         Credentials::Default => "default chain".to_owned(),
         Credentials::Profile(name) => format!("profile {name}"),
@@ -45,7 +45,7 @@ fn place(credentials: &Credentials) -> String {
 }
 
 /// The caller is an account's root user.
-pub(super) fn root(identity: &Identity) -> Error {
+pub(crate) fn root(identity: &Identity) -> Error {
     let report = Report::new("GetCallerIdentity", &identity.arn, "an account's root user may not assume a role")
         .code("RootCaller")
         .mend(format!(
@@ -86,7 +86,7 @@ fn finish(failure: Failure, operation: &'static str, subject: &str, mend: Option
 }
 
 /// Whether waiting may mend it, without anybody's help.
-fn is_passing(failure: &Failure) -> bool {
+pub(crate) fn is_passing(failure: &Failure) -> bool {
     let code = failure.code.as_str();
     is_throttling(code)
         || matches!(code, "Timeout" | "ConnectionFailed" | "MalformedAnswer" | "InternalFailure" | "ServiceUnavailable")
@@ -96,14 +96,14 @@ fn is_passing(failure: &Failure) -> bool {
 }
 
 /// Whether the request was signed at a time that the service does not accept.
-fn is_skewed(failure: &Failure) -> bool {
+pub(crate) fn is_skewed(failure: &Failure) -> bool {
     let timed = ["Signature expired", "Signature not yet current"];
     matches!(failure.code.as_str(), "RequestExpired" | "RequestTimeTooSkewed")
         || timed.iter().any(|words| failure.message.contains(words))
 }
 
 /// Mends for failures that any request to STS may have.
-fn common_mend(failure: &Failure, role: Option<&Role>) -> Option<String> {
+pub(crate) fn common_mend(failure: &Failure, role: Option<&Role>) -> Option<String> {
     let region = role.map_or("the region", |role| role.sts_region.as_str());
     let mend = match failure.code.as_str() {
         _ if is_skewed(failure) => "set this machine's clock: it is more than 15 minutes off".to_owned(),
@@ -148,7 +148,7 @@ fn denied(message: &str, role: &Role, caller: Option<&str>) -> String {
     )
 }
 
-fn invalid(message: &str, role: &Role) -> String {
+pub(crate) fn invalid(message: &str, role: &Role) -> String {
     if message.contains("chaining") {
         return "set `duration` to an hour at most: the base credentials are a role session themselves".to_owned();
     }

@@ -157,7 +157,9 @@ pub struct Failure {
     /// The service's request id.
     pub request_id: Option<String>,
     /// The region that the service says the bucket is in.
-    pub region: Option<String>,
+    pub region: Option<Box<str>>,
+    /// The service's own time when it answered (the `Date` header).
+    pub served_at: Option<Timestamp>,
 }
 
 impl Failure {
@@ -184,8 +186,10 @@ impl Failure {
         };
         let message = service.and_then(|service| service.message()).map_or_else(|| chain(error), str::to_owned);
         let headers = response.map(HttpResponse::headers);
-        let region = response.and_then(bucket_region);
-        Self { status, code, message, request_id: headers.and_then(|h| h.request_id()).map(str::to_owned), region }
+        let region = response.and_then(bucket_region).map(String::into_boxed_str);
+        let served_at = response.and_then(answer::date);
+        let request_id = headers.and_then(|h| h.request_id()).map(str::to_owned);
+        Self { status, code, message, request_id, region, served_at }
     }
 
     /// The report of this failure for an operation on a subject.

@@ -28,6 +28,7 @@ use crate::role::Keeper;
 
 mod body;
 mod explain;
+pub mod probe;
 
 pub use super::memory::Requests;
 
@@ -64,21 +65,8 @@ impl S3Source {
     ///
     /// `AWS_ENDPOINT_URL` does not count: only the configuration names another endpoint.
     pub fn new(source: &config::Source, keeper: Arc<Keeper>, http: SharedHttpClient) -> Self {
-        let mut config = Builder::new()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(source.region.clone()))
-            .http_client(http)
-            .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
-            .retry_config(RetryConfig::disabled())
-            .identity_cache(IdentityCache::no_cache())
-            // Bodies are watched where they are read, see `body`.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .force_path_style(source.endpoints.path_style)
-            .use_fips(source.endpoints.fips)
-            .use_dual_stack(source.endpoints.dual_stack);
-        config.set_endpoint_url(source.endpoints.s3.clone());
         Self {
-            client: Client::from_conf(config.build()),
+            client: Client::from_conf(client(source, http).build()),
             bucket: Bucket::of(source),
             keeper,
             moved_to: Mutex::new(None),
@@ -166,6 +154,24 @@ impl S3Source {
         let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
         fetched(&request.key, answer).map_err(Outcome::Failed)
     }
+}
+
+/// A client as every use of the bucket has it: no retries, no cached identities.
+fn client(source: &config::Source, http: SharedHttpClient) -> Builder {
+    let mut config = Builder::new()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(source.region.clone()))
+        .http_client(http)
+        .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
+        .retry_config(RetryConfig::disabled())
+        .identity_cache(IdentityCache::no_cache())
+        // Bodies are watched where they are read, see `body`.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .force_path_style(source.endpoints.path_style)
+        .use_fips(source.endpoints.fips)
+        .use_dual_stack(source.endpoints.dual_stack);
+    config.set_endpoint_url(source.endpoints.s3.clone());
+    config
 }
 
 /// How a try ended without what was asked for.

@@ -38,6 +38,7 @@ secret_access_key_file = "{secret(name + '.key', key['secret_access_key'])}"
 [source.consumer-{name}.endpoints]
 s3 = "{ready['endpoint']}"
 sts = "{ready['endpoint']}"
+cloudtrail = "{ready['endpoint']}"
 path_style = true
 
 [source.consumer-{name}.destination]

@@ -93,7 +93,7 @@ fn sync_above(root: BorrowedFd<'_>) -> SystemResult<()> {
     }
 }
 
-fn check_kernel(shown: &str, root: BorrowedFd<'_>) -> Result<(), Error> {
+pub(super) fn check_kernel(shown: &str, root: BorrowedFd<'_>) -> Result<(), Error> {
     match open_beneath(root, "", DIRECTORY) {
         Ok(_) => Ok(()),
         Err(Errno::NOSYS | Errno::PERM) => Err(refused(
@@ -106,7 +106,7 @@ fn check_kernel(shown: &str, root: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// Refuses storage that forgets; says how data become durable on the others.
-fn check_file_system(shown: &str, root: BorrowedFd<'_>, allow_volatile: bool) -> Result<Durability, Error> {
+pub(super) fn check_file_system(shown: &str, root: BorrowedFd<'_>, allow_volatile: bool) -> Result<Durability, Error> {
     let stat = rustix::fs::fstatfs(root).map_err(|errno| cannot_open(shown, errno))?;
     // The field's type differs between processors; magic numbers have 32 bits.
     let magic = stat.f_type as u32;
@@ -191,7 +191,7 @@ fn clean_stage(root: BorrowedFd<'_>) -> SystemResult<()> {
 }
 
 /// The number of a group that is given by number, or by its name in the system's file.
-fn group_of(group: &str, file: &Path) -> Result<Gid, Error> {
+pub(super) fn group_of(group: &str, file: &Path) -> Result<Gid, Error> {
     if let Ok(number) = group.parse() {
         return Ok(Gid::from_raw(number));
     }

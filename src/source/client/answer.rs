@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeSerializationInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::NonUtf8HeaderHandling;
 use aws_smithy_types::body::SdkBody;
@@ -48,11 +49,16 @@ impl Intercept for ServedAt {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date").map(|date| DateTime::from_str(date, Format::HttpDate));
-        let time = date.and_then(Result::ok).as_ref().and_then(timestamp);
+        let time = date(context.response());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = time;
         Ok(())
     }
+}
+
+/// The `Date` header of an answer.
+pub(super) fn date(response: &HttpResponse) -> Option<Timestamp> {
+    let date = DateTime::from_str(response.headers().get("date")?, Format::HttpDate).ok()?;
+    timestamp(&date)
 }
 
 /// Bounds what the SDK collects of an answer; goes with one operation.

@@ -170,7 +170,7 @@ impl Bucket {
                 "the KMS key of the object is disabled, being deleted or gone: its owner must enable it".to_owned()
             }
             code if Refusal::from_code(code) == Some(Refusal::Credentials) => self.session(),
-            _ => match &failure.region {
+            _ => match failure.region.as_deref() {
                 Some(actual) if actual != region => format!("the bucket is in {actual}: set `region = \"{actual}\"`"),
                 _ => return None,
             },

@@ -53,6 +53,15 @@ impl Failure {
         Failure::forbidden("AccessDenied", "Access Denied")
     }
 
+    /// What S3 has come to say when the key is what is denied; see also [`Fault::KmsDenied`].
+    pub fn decrypt_denied(caller: &str, key_arn: &str) -> Failure {
+        let message = format!(
+            "User: {caller} is not authorized to perform: kms:Decrypt on resource: {key_arn} because no \
+             identity-based policy allows the kms:Decrypt action"
+        );
+        Failure::forbidden("AccessDenied", message)
+    }
+
     pub fn validation(message: impl Into<String>) -> Failure {
         Failure::bad_request("ValidationError", message)
     }

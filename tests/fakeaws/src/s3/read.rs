@@ -125,7 +125,9 @@ pub(super) fn readable(
         return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchVersion", message));
     }
     match &object.sse {
-        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => Err(Failure::access_denied()),
+        Sse::Kms { key_arn } if !may_decrypt(world, caller, bucket, key, key_arn) => {
+            Err(Failure::decrypt_denied(&caller.arn, key_arn))
+        }
         _ => Ok(object),
     }
 }
@@ -138,6 +140,12 @@ fn may_decrypt(world: &World, caller: &Caller, bucket: &str, key: &str, key_arn:
         .with("kms:ViaService", format!("s3.{region}.amazonaws.com"))
         .with("kms:CallerAccount", caller.account())
         .with("kms:EncryptionContext:aws:s3:arn", format!("arn:aws:s3:::{bucket}/{key}"));
+    let context = match key.contains("/CloudTrail") {
+        // What CloudTrail writes is encrypted in the context of its trail (`Encrypting CloudTrail log files`).
+        true => context
+            .with("kms:EncryptionContext:aws:cloudtrail:arn", "arn:aws:cloudtrail:us-east-1:111111111111:trail/t"),
+        false => context,
+    };
     caller.may(&Ask {
         action: "kms:Decrypt",
         resource: key_arn,
