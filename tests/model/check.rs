@@ -143,7 +143,9 @@ impl<B: Bucket, V: Vault> World<B, V> {
         self.check_lives(&records)?;
         self.check_paths(&records)?;
         self.check_alarms(&records).await?;
-        self.check_manifests(&records).await
+        self.check_manifests(&records).await?;
+        let leftovers = self.vault.leftovers();
+        if leftovers.is_empty() { Ok(()) } else { Err(format!("left behind: {leftovers:?}")) }
     }
 
     async fn check_counts(&self, records: &BTreeMap<String, Record>) -> Checked {
@@ -262,6 +264,8 @@ impl<B: Bucket, V: Vault> World<B, V> {
             return Err(format!("old days that are not sealed: {left:?}"));
         }
         for sealed in self.ledger.sealed_days(stream, id, Day::ODD, ALL).await.map_err(|e| e.to_string())? {
+            self.tally.count("sealed");
+            self.tally.add("sealed again", u64::from(sealed.generations.last > 1));
             let held = records.keys().filter(|suffix| stream.pack(suffix).0 == sealed.day).count();
             let lines = self.manifests.read(stream, sealed.day, sealed.generations).map_err(|e| e.to_string())?.count();
             if sealed.objects != lines as u64 || lines > held {
@@ -323,6 +327,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
 
     async fn failing(&self) -> Checked<BTreeSet<String>> {
         let rows = self.ledger.quarantine(ALL).await.map_err(|e| e.to_string())?;
+        self.tally.add("quarantined", rows.iter().filter(|row| row.quarantined).count() as u64);
         Ok(rows.into_iter().map(|row| row.key).collect())
     }
 

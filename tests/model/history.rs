@@ -266,7 +266,7 @@ fn fault(rng: &mut Rng) -> Event {
         3..5 => Event::FailFetch(rng.u64(1..10), Fault::Error(class, "Broken".into())),
         5 => Event::FailFetch(
             rng.u64(1..10),
-            [Fault::BrokenBody(3), Fault::ShortBody(2), Fault::FlippedBit(40)][rng.usize(0..3)].clone(),
+            [Fault::BrokenBody(3), Fault::ShortBody(2), Fault::FlippedBit(20)][rng.usize(0..3)].clone(),
         ),
         6 => Event::FailStage(rng.usize(1..9)),
         7 => Event::FailPublish(rng.usize(0..4)),

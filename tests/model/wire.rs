@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use trailsync::destination::{Destination, Item, Published, Staged};
-use trailsync::error::Error;
+use trailsync::error::{Class, Error};
 use trailsync::source::{Body, FetchRequest, Fetched, ListPage, ListRequest, Source};
+
+use super::tally::Tally;
 
 /// More requests than any turn of a history needs.
 pub const TOO_MANY: u64 = 3_000;
@@ -21,6 +23,7 @@ pub struct Wire(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     killed: Notify,
+    tally: Tally,
 }
 
 #[derive(Default)]
@@ -32,6 +35,10 @@ struct State {
 }
 
 impl Wire {
+    pub fn new(tally: Tally) -> Self {
+        Self(Arc::new(Shared { tally, ..Shared::default() }))
+    }
+
     /// Something that happens at the n-th request of the next turn, or after that turn.
     pub fn meanwhile(&self, at: u64, happening: impl FnOnce() + Send + 'static) {
         self.state().meanwhile.push((at, Box::new(happening)));
@@ -89,6 +96,7 @@ impl<S: Source> Source for Wired<S> {
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Error> {
         self.wire.step().await;
         let page = self.end.list(request).await;
+        self.wire.0.tally.add_page(&page);
         self.wire.step().await;
         page
     }
@@ -96,6 +104,9 @@ impl<S: Source> Source for Wired<S> {
     async fn fetch(&self, request: &FetchRequest) -> Result<Fetched, Error> {
         self.wire.step().await;
         let fetched = self.end.fetch(request).await;
+        if fetched.as_ref().is_err_and(|error| error.class() != Class::Object) {
+            self.wire.0.tally.count("fetch failed");
+        }
         self.wire.step().await;
         fetched
     }
@@ -105,12 +116,20 @@ impl<D: Destination> Destination for Wired<D> {
     type Handle = D::Handle;
 
     async fn stage(&self, body: Body, expected_size: u64, inflate: bool) -> Result<Staged<D::Handle>, Error> {
-        self.end.stage(body, expected_size, inflate).await
+        let staged = self.end.stage(body, expected_size, inflate).await;
+        if let Err(error) = &staged {
+            let ours = matches!(error.code(), "EIO" | "ENOSPC");
+            self.wire.0.tally.count(if ours { "not staged" } else { "body damaged" });
+        }
+        staged
     }
 
     async fn publish(&self, batch: Vec<Item<D::Handle>>) -> Result<Vec<Published>, Error> {
         self.wire.step().await;
         let published = self.end.publish(batch).await;
+        if published.is_err() {
+            self.wire.0.tally.count("not published");
+        }
         self.wire.step().await;
         published
     }

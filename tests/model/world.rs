@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trailsync::clock::{ManualClock, Timestamp, shift};
+use trailsync::clock::{ManualClock, Timestamp, seconds_between, shift};
 use trailsync::config::{Poll, Tier};
 use trailsync::error::{Class, Error};
 use trailsync::ledger::Ledger;
@@ -20,6 +20,7 @@ use trailsync::share::Share;
 use super::bucket::{Bucket, Vault};
 use super::history::{Cut, DAY, Event, HOUR, MINUTE, Setup};
 use super::outside::Outside;
+use super::tally::Tally;
 use super::wire::{TOO_MANY, Wire, Wired};
 
 /// What went wrong, for people.
@@ -35,6 +36,7 @@ pub struct World<B: Bucket, V: Vault> {
     pub manifests: Manifests,
     pub rules: Rules,
     pub wire: Wire,
+    pub tally: Tally,
     pub mirror: WiredMirror<B, V>,
     pub progress: Progress,
     /// It died, lost power or could not publish: files may stand there that no row names.
@@ -48,13 +50,15 @@ pub struct World<B: Bucket, V: Vault> {
     clock: ManualClock,
     ours_ahead: i64,
     service_ahead: i64,
+    last_turn: Option<Timestamp>,
 }
 
 impl<B: Bucket, V: Vault> World<B, V> {
     /// A new mirror; its manifests go below `dir`.
     pub async fn new(bucket: B, vault: V, ledger: Ledger, dir: &Path, setup: &Setup) -> Checked<Self> {
         let outside = Outside::new(bucket, setup);
-        let (manifests, rules, wire) = (Manifests::under(dir), rules(setup), Wire::default());
+        let (manifests, rules, tally) = (Manifests::under(dir), rules(setup), outside.tally.clone());
+        let wire = Wire::new(tally.clone());
         let clock = ManualClock::at(setup.start);
         let mirror = connect(&outside, &vault, &ledger, &manifests, &clock, &rules, &wire);
         let progress = mirror.resume((*outside.stream).clone()).await.map_err(|e| e.to_string())?;
@@ -68,6 +72,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             manifests,
             rules,
             wire,
+            tally,
             mirror,
             progress,
             died,
@@ -77,6 +82,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             clock,
             ours_ahead,
             service_ahead,
+            last_turn: None,
         })
     }
 
@@ -87,6 +93,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             Event::Bucket(change) => self.outside.apply(change),
             Event::Meanwhile(at, change) => {
                 let (outside, change) = (self.outside.clone(), change.clone());
+                self.tally.count("changed in the middle of a turn");
                 self.wire.meanwhile(*at, move || outside.apply(&change));
             }
             // When both are wrong nobody can tell.
@@ -99,7 +106,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 self.died = true;
                 self.vault.fail_publish_after(*visible);
             }
-            Event::Full(full) => self.vault.set_full(*full),
+            Event::Full(full) => {
+                self.tally.add("disk full", u64::from(*full));
+                self.vault.set_full(*full);
+            }
             Event::PageSize(entries) => self.outside.bucket.set_page_size(*entries),
             Event::Turn { poll, brief, cut } => {
                 self.turn(*poll, *brief, *cut).await?;
@@ -107,6 +117,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             Event::Restart => self.restart().await?,
             Event::PowerCut => {
                 self.died = true;
+                self.tally.count("power cut");
                 self.vault.cut_power();
                 self.files = self.vault.files();
                 self.restart().await?;
@@ -168,13 +179,15 @@ impl<B: Bucket, V: Vault> World<B, V> {
         let order = self.outside.past().order;
         let began = self.outside.past().now;
         self.backlog.get_or_insert(order);
+        self.tally.off(self.ours_ahead, self.service_ahead);
+        self.tally.waited(self.last_turn.replace(began).map_or(0, |last| seconds_between(last, began)));
         let stop = CancellationToken::new();
         let until = Instant::now() + if brief { Duration::ZERO } else { Duration::from_secs(600) };
         let task = Task { poll, until, stop: stop.clone() };
         let (kill_at, stop_at, polls) = match cut {
             Cut::Not => (None, None, u32::MAX),
             Cut::Killed(at) => (Some(at), None, u32::MAX),
-            Cut::Dropped(polls) => (None, None, polls),
+            Cut::Dropped(polls) => (None, None, polls * B::POLLS),
             Cut::Stopped(at) => (None, Some((at, stop.clone())), u32::MAX),
         };
         self.wire.begin(kill_at, stop_at);
@@ -189,6 +202,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
         match &result {
             None => {
                 self.died = true;
+                self.tally.count("killed");
                 self.restart().await?;
             }
             Some(Err(error)) if error.class() == Class::Fatal => return Err(error.to_string()),
@@ -199,6 +213,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 }
             }
         }
+        self.tally.add("stopped", u64::from(stop.is_cancelled()));
         self.check_files_stay()?;
         self.check_listed_through().await?;
         Ok(result)
@@ -206,6 +221,8 @@ impl<B: Bucket, V: Vault> World<B, V> {
 
     /// A new process over the same state.
     pub async fn restart(&mut self) -> Checked {
+        self.tally.count("restarted");
+        self.ledger = self.vault.reopen(self.ledger.clone()).await?;
         self.mirror =
             connect(&self.outside, &self.vault, &self.ledger, &self.manifests, &self.clock, &self.rules, &self.wire);
         let stream = (*self.outside.stream).clone();
