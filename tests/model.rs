@@ -18,11 +18,14 @@ mod model {
     pub mod check;
     mod cost;
     mod disk;
+    mod end;
     pub mod history;
     mod late;
     pub mod loopback;
     pub mod outside;
+    mod recorded;
     pub mod run;
+    mod sealed;
     mod tally;
     mod trouble;
     pub mod wire;
@@ -39,10 +42,5 @@ fn no_history_misses_an_object_or_counts_one_twice() {
 
 #[test]
 fn no_history_over_a_server_and_a_disk_does_either() {
-    run::histories::<Loopback>("MODEL_REAL", 300, 2);
-}
-
-#[test]
-fn an_object_that_expires_between_listing_and_fetching_is_expected_to_go() {
-    run::again(8902);
+    run::histories::<Loopback>("MODEL_REAL", 300, 4);
 }

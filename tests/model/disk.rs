@@ -19,8 +19,7 @@ use super::world::Checked;
 /// Tries to open what a process that died may still hold for a moment.
 const TRIES: usize = 100_000;
 /// What the state directory may hold.
-const STATE: [&str; 6] =
-    [DATABASE, "trailsync.db-wal", "trailsync.db-shm", "initialized", "lock", "manifests"];
+const STATE: [&str; 6] = [DATABASE, "trailsync.db-wal", "trailsync.db-shm", "initialized", "lock", "manifests"];
 
 /// A directory with a copy and a state in it; clones are the same.
 #[derive(Clone)]

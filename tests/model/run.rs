@@ -88,11 +88,6 @@ pub fn histories<G: Ground>(names: &str, default: u64, threads: usize) {
     assert!(missing.is_empty() || count < ENOUGH, "these never happened: {missing:?}");
 }
 
-/// Plays one history that once showed a mistake.
-pub fn again(seed: u64) {
-    attempt(&Twins, &History::of(seed)).map_or_else(|why| panic!("{why}"), |_| ());
-}
-
 fn attempt(ground: &impl Ground, history: &History) -> Checked<Tally> {
     catch_unwind(AssertUnwindSafe(|| ground.play(history))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

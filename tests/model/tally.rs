@@ -10,7 +10,7 @@ use trailsync::source::ListPage;
 use super::history::{DAY, HOUR, MINUTE, Name, YEAR};
 
 /// Every class that histories must have.
-const CLASSES: [&str; 45] = [
+const CLASSES: [&str; 46] = [
     "fresh",
     "late by minutes",
     "late by hours",
@@ -56,6 +56,7 @@ const CLASSES: [&str; 45] = [
     "quarantined",
     "sealed",
     "sealed again",
+    "written whole again",
 ];
 
 /// Counts by class; clones count together.
@@ -98,12 +99,9 @@ impl Tally {
 
     /// A turn begins so long after the one before.
     pub fn waited(&self, seconds: i64) {
-        for (days, class) in [
-            (1, "outage of 1 day"),
-            (3, "outage of 3 days"),
-            (40, "outage of 40 days"),
-            (100, "outage of 100 days"),
-        ] {
+        for (days, class) in
+            [(1, "outage of 1 day"), (3, "outage of 3 days"), (40, "outage of 40 days"), (100, "outage of 100 days")]
+        {
             if seconds >= days * DAY {
                 self.count(class);
             }

@@ -10,6 +10,17 @@ use trailsync::source::{Body, FetchRequest, Fetched, ListPage, ListRequest, Sour
 
 use super::tally::Tally;
 
+/// What happened in a turn.
+#[derive(Debug, Clone, Default)]
+pub struct Happened {
+    /// Listings that were answered.
+    pub lists: u64,
+    /// Keys that were asked for.
+    pub fetched: Vec<String>,
+    /// Changes of the bucket in the middle of it.
+    pub meanwhile: u64,
+}
+
 /// More requests than any turn of a history needs.
 pub const TOO_MANY: u64 = 3_000;
 
@@ -29,6 +40,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     steps: u64,
+    /// LIST and GET requests of this process.
+    requests: (u64, u64),
+    happened: Happened,
     kill_at: Option<u64>,
     stop_at: Option<(u64, CancellationToken)>,
     meanwhile: Vec<(u64, Happening)>,
@@ -47,6 +61,22 @@ impl Wire {
     pub fn begin(&self, kill_at: Option<u64>, stop_at: Option<(u64, CancellationToken)>) {
         let mut state = self.state();
         (state.steps, state.kill_at, state.stop_at) = (0, kill_at, stop_at);
+        state.happened = Happened::default();
+    }
+
+    /// What happened since the turn began.
+    pub fn happened(&self) -> Happened {
+        self.state().happened.clone()
+    }
+
+    /// LIST and GET requests since the process began.
+    pub fn requests(&self) -> (u64, u64) {
+        self.state().requests
+    }
+
+    /// Another process.
+    pub fn restart(&self) {
+        self.state().requests = (0, 0);
     }
 
     /// What was to happen in the turn and did not happens now.
@@ -71,14 +101,22 @@ impl Wire {
             }
             let (due, later) = std::mem::take(&mut state.meanwhile).into_iter().partition(|(at, _)| *at <= steps);
             state.meanwhile = later;
+            let due: Vec<(u64, Happening)> = due;
+            state.happened.meanwhile += due.len() as u64;
             (state.kill_at == Some(steps) || steps > TOO_MANY, due)
         };
-        due.into_iter().for_each(|(_, happening): (u64, Happening)| happening());
+        due.into_iter().for_each(|(_, happening)| happening());
         if die {
             self.0.killed.notify_one();
             std::future::pending::<()>().await;
         }
         tokio::task::yield_now().await;
+    }
+
+    fn note_fetch(&self, key: &str) {
+        let mut state = self.state();
+        state.requests.1 += 1;
+        state.happened.fetched.push(key.to_owned());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,14 +133,17 @@ pub struct Wired<T> {
 impl<S: Source> Source for Wired<S> {
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Error> {
         self.wire.step().await;
+        self.wire.state().requests.0 += 1;
         let page = self.end.list(request).await;
         self.wire.0.tally.add_page(&page);
+        self.wire.state().happened.lists += u64::from(page.is_ok());
         self.wire.step().await;
         page
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<Fetched, Error> {
         self.wire.step().await;
+        self.wire.note_fetch(&request.key);
         let fetched = self.end.fetch(request).await;
         if fetched.as_ref().is_err_and(|error| error.class() != Class::Object) {
             self.wire.0.tally.count("fetch failed");

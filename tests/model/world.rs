@@ -1,5 +1,6 @@
 //! Plays a history: the mirror over a bucket and a place for copies, its clocks, its deaths and its restarts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task, Turn};
 use trailsync::share::Share;
 
 use super::bucket::{Bucket, Vault};
+use super::check::{Over, Present};
 use super::history::{Cut, DAY, Event, HOUR, MINUTE, Setup};
 use super::outside::Outside;
 use super::tally::Tally;
@@ -41,15 +43,26 @@ pub struct World<B: Bucket, V: Vault> {
     pub progress: Progress,
     /// It died, lost power or could not publish: files may stand there that no row names.
     pub died: bool,
+    /// What was there after the turn before.
+    pub before: Present,
+    /// How often an object was found to be gone, by suffix.
+    pub missed: BTreeMap<String, u64>,
+    /// The service's clock was wrong at any time.
+    pub service_was_wrong: bool,
+    /// When the clocks were set last, right or wrong.
+    pub clocks_set: Timestamp,
+    pub ours_ahead: i64,
+    pub service_ahead: i64,
+    /// LIST and GET requests that were recorded when this process began.
+    pub requests_before: (u64, u64),
+    /// This process has given up what was under way.
+    pub abandoned: bool,
     /// Nothing can be said of when things must be found before this time, as the service's clock was wrong.
     pub blurred: Timestamp,
     /// What was there by then is found by the next turn that leaves nothing to do: the first listing, or a full one
     /// that somebody asked for, began later.
     pub backlog: Option<u64>,
-    pub files: std::collections::BTreeMap<String, Vec<u8>>,
     clock: ManualClock,
-    ours_ahead: i64,
-    service_ahead: i64,
     last_turn: Option<Timestamp>,
 }
 
@@ -62,8 +75,6 @@ impl<B: Bucket, V: Vault> World<B, V> {
         let clock = ManualClock::at(setup.start);
         let mirror = connect(&outside, &vault, &ledger, &manifests, &clock, &rules, &wire);
         let progress = mirror.resume((*outside.stream).clone()).await.map_err(|e| e.to_string())?;
-        let (blurred, files) = (Timestamp::MIN, std::collections::BTreeMap::new());
-        let (died, ours_ahead, service_ahead) = (false, 0, 0);
         outside.bucket.set_time(setup.start);
         Ok(Self {
             outside,
@@ -75,13 +86,18 @@ impl<B: Bucket, V: Vault> World<B, V> {
             tally,
             mirror,
             progress,
-            died,
-            blurred,
+            died: false,
+            before: Present::default(),
+            missed: BTreeMap::new(),
+            service_was_wrong: false,
+            clocks_set: setup.start,
+            ours_ahead: 0,
+            service_ahead: 0,
+            requests_before: (0, 0),
+            abandoned: false,
+            blurred: Timestamp::MIN,
             backlog: None,
-            files,
             clock,
-            ours_ahead,
-            service_ahead,
             last_turn: None,
         })
     }
@@ -119,9 +135,8 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 self.died = true;
                 self.tally.count("power cut");
                 self.vault.cut_power();
-                self.files = self.vault.files();
                 self.restart().await?;
-                self.check_rows_have_files().await?;
+                self.check_power_cut().await?;
             }
             Event::Everything => {
                 self.backlog = Some(self.outside.past().order);
@@ -196,6 +211,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             result = Limited { future: pin!(self.mirror.turn(&mut self.progress, &task)), polls } => result,
             () = self.wire.killed() => None,
         };
+        let happened = self.wire.happened();
         if self.wire.end() > TOO_MANY {
             return Err("a turn that does not end".into());
         }
@@ -207,15 +223,13 @@ impl<B: Bucket, V: Vault> World<B, V> {
             }
             Some(Err(error)) if error.class() == Class::Fatal => return Err(error.to_string()),
             Some(Err(_)) => {}
-            Some(Ok(turn)) => {
-                if poll && !turn.unfinished && !stop.is_cancelled() && self.service_ahead == 0 {
-                    self.check_found(began, order).await?;
-                }
-            }
+            Some(Ok(_)) => {}
         }
         self.tally.add("stopped", u64::from(stop.is_cancelled()));
-        self.check_files_stay()?;
-        self.check_listed_through().await?;
+        self.abandoned |= stop.is_cancelled() || matches!(result, Some(Err(_)));
+        let turn = result.as_ref().and_then(|result| result.as_ref().ok().copied());
+        let complete = poll && !stop.is_cancelled() && turn.is_some_and(|turn| !turn.unfinished);
+        self.check_turn(&Over { began, order, complete, turn, happened }).await?;
         Ok(result)
     }
 
@@ -227,6 +241,9 @@ impl<B: Bucket, V: Vault> World<B, V> {
             connect(&self.outside, &self.vault, &self.ledger, &self.manifests, &self.clock, &self.rules, &self.wire);
         let stream = (*self.outside.stream).clone();
         self.progress = self.mirror.resume(stream).await.map_err(|e| e.to_string())?;
+        self.requests_before = (self.progress.checkpoint.lists.values().sum(), self.progress.checkpoint.gets);
+        self.abandoned = false;
+        self.wire.restart();
         Ok(())
     }
 
@@ -244,6 +261,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
             // What was listed under a clock that was a little ahead counts for so much longer.
             self.blurred = shift(now, self.service_ahead.clamp(0, 4 * DAY));
         }
+        if (self.ours_ahead, self.service_ahead) != (ours, service) {
+            self.clocks_set = now;
+        }
+        self.service_was_wrong |= service != 0;
         (self.ours_ahead, self.service_ahead) = (ours, service);
         self.clock.set(shift(now, ours));
         self.outside.bucket.set_time(shift(now, service));
