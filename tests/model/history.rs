@@ -188,13 +188,19 @@ fn backlog(rng: &mut Rng, events: &mut Vec<Event>) {
 
 fn step(rng: &mut Rng, setup: &Setup, events: &mut Vec<Event>) {
     match rng.u8(0..100) {
-        0..34 => round(rng, events),
+        0..34 => {
+            round(rng, events);
+            if setup.retention.is_some() && rng.u8(0..4) == 0 {
+                events.push(Event::Bucket(Change::Expire));
+            }
+        }
         34..62 => events.push(Event::Bucket(change(rng, setup))),
         62..70 => events.push(Event::Meanwhile(rng.u64(1..12), change(rng, setup))),
         70..76 => events.push(Event::Advance(pause(rng))),
         76..84 => events.push(fault(rng)),
         84..92 => cut_short(rng, events),
         92..95 => clocks(rng, events),
+        95 if rng.u8(0..3) == 0 => trickle(rng, events),
         95 => outage_of_the_key(rng, events),
         96 => events.push(Event::Restart),
         97 => events.push(Event::PowerCut),
@@ -263,9 +269,9 @@ fn fault(rng: &mut Rng) -> Event {
     match rng.u8(0..10) {
         0..2 => Event::FailList(rng.u64(1..8), Fault::Error(class, "Broken".into())),
         2 => Event::FailList(rng.u64(1..8), Fault::EmptyPage),
-        3..5 => Event::FailFetch(rng.u64(1..10), Fault::Error(class, "Broken".into())),
-        5 => Event::FailFetch(
-            rng.u64(1..10),
+        3 => Event::FailFetch(rng.u64(1..10), Fault::Error(class, "Broken".into())),
+        4..6 => Event::FailFetch(
+            rng.u64(1..5),
             [Fault::BrokenBody(3), Fault::ShortBody(2), Fault::FlippedBit(20)][rng.usize(0..3)].clone(),
         ),
         6 => Event::FailStage(rng.usize(1..9)),
@@ -298,6 +304,16 @@ fn clocks(rng: &mut Rng, events: &mut Vec<Event>) {
     }
     if !ours || rng.bool() {
         events.push(set(0));
+    }
+}
+
+/// Objects of one old day come one a day, so that it is sealed again and again.
+fn trickle(rng: &mut Rng, events: &mut Vec<Event>) {
+    let age = rng.i64(5..9) * DAY;
+    for days in 0..rng.i64(9..14) {
+        events.push(Event::Bucket(Change::Siblings { count: rng.usize(1..3), age: age + days * (DAY + HOUR) }));
+        events.push(Event::Advance(DAY + HOUR));
+        events.push(Event::Turn { poll: true, brief: false, cut: Cut::Not });
     }
 }
 
