@@ -152,7 +152,9 @@ impl<B: Bucket, V: Vault> World<B, V> {
         for (suffix, life) in &past.lives {
             let Some(here) = life.here.as_ref().filter(|here| !here.settled && here.since < through) else { continue };
             let is_claimed = self.is_within(suffix, here.since, window) && !self.is_before_since(suffix);
-            if is_claimed && !self.has_outcome(now, suffix, &here.object) {
+            // Failing for the first times is no outcome yet; what was once in quarantine had one.
+            let is_failing = now.failing.contains_key(suffix) && !self.quarantined.contains(suffix);
+            if is_claimed && (is_failing || !self.has_outcome(now, suffix, &here.object)) {
                 let record = now.records.get(suffix);
                 return Err(format!(
                     "listed through {through}, but {suffix:?} of {} has no outcome: {record:?}",

@@ -96,7 +96,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
     }
 
     /// What fails is something that stood there and is not mirrored.
-    pub fn check_failures(&self, now: &Present) -> Checked {
+    pub fn check_failures(&mut self, now: &Present) -> Checked {
         let past = self.outside.past();
         for (suffix, failure) in &now.failing {
             let life = past.lives.get(suffix);
@@ -111,8 +111,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
             };
             return Err(format!("{suffix:?} is said to fail, and {why}: {failure:?}"));
         }
-        let quarantined = now.failing.values().filter(|failure| failure.quarantined).count();
-        self.tally.add("quarantined", quarantined as u64);
+        let quarantined = now.failing.iter().filter(|(_, failure)| failure.quarantined);
+        let quarantined: Vec<String> = quarantined.map(|(suffix, _)| suffix.clone()).collect();
+        self.tally.add("quarantined", quarantined.len() as u64);
+        self.quarantined.extend(quarantined);
         Ok(())
     }
 

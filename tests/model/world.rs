@@ -1,6 +1,6 @@
 //! Plays a history: the mirror over a bucket and a place for copies, its clocks, its deaths and its restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct World<B: Bucket, V: Vault> {
     pub before: Present,
     /// How often an object was found to be gone, by suffix.
     pub missed: BTreeMap<String, u64>,
+    /// What was ever in quarantine, by suffix.
+    pub quarantined: BTreeSet<String>,
     /// The service's clock was wrong at any time.
     pub service_was_wrong: bool,
     /// When the clocks were set last, right or wrong.
@@ -89,6 +91,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             died: false,
             before: Present::default(),
             missed: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
             service_was_wrong: false,
             clocks_set: setup.start,
             ours_ahead: 0,
