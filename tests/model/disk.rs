@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use trailsync::config;
 use trailsync::destination::local::{Handle, Local};
@@ -16,8 +17,8 @@ use trailsync::source::Body;
 use super::bucket::Vault;
 use super::world::Checked;
 
-/// Tries to open what a process that died may still hold for a moment.
-const TRIES: usize = 100_000;
+/// What a process that died had begun to write is written by then, on the slowest disk.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the state directory may hold.
 const STATE: [&str; 6] = [DATABASE, "trailsync.db-wal", "trailsync.db-shm", "initialized", "lock", "manifests"];
 
@@ -77,7 +78,8 @@ impl Disk {
             allow_volatile: true,
             reserve_mib: Some(0),
         };
-        for _ in 0..TRIES {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             match Local::open(&options) {
                 Err(error) if error.to_string().contains("uses it already") => tokio::task::yield_now().await,
                 opened => return opened.map_err(|e| e.to_string()),

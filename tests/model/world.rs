@@ -199,25 +199,16 @@ impl<B: Bucket, V: Vault> World<B, V> {
         self.backlog.get_or_insert(order);
         self.tally.off(self.ours_ahead, self.service_ahead);
         self.tally.waited(self.last_turn.replace(began).map_or(0, |last| seconds_between(last, began)));
-        let stop = CancellationToken::new();
         let until = Instant::now() + if brief { Duration::ZERO } else { Duration::from_secs(600) };
-        let task = Task { poll, until, stop: stop.clone() };
-        let (kill_at, stop_at, polls) = match cut {
-            Cut::Not => (None, None, u32::MAX),
-            Cut::Killed(at) => (Some(at), None, u32::MAX),
-            Cut::Dropped(polls) => (None, None, polls * B::POLLS),
-            Cut::Stopped(at) => (None, Some((at, stop.clone())), u32::MAX),
-        };
-        self.wire.begin(kill_at, stop_at);
-        let result = tokio::select! {
-            biased;
-            result = Limited { future: pin!(self.mirror.turn(&mut self.progress, &task)), polls } => result,
-            () = self.wire.killed() => None,
-        };
+        let task = Task { poll, until, stop: CancellationToken::new() };
+        let result = self.cut_short(&task, cut).await;
         let happened = self.wire.happened();
         if self.wire.end() > TOO_MANY {
             return Err("a turn that does not end".into());
         }
+        let stopped = task.stop.is_cancelled();
+        self.tally.add("stopped", u64::from(stopped));
+        self.abandoned |= stopped || matches!(result, Some(Err(_)));
         match &result {
             None => {
                 self.died = true;
@@ -225,15 +216,28 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 self.restart().await?;
             }
             Some(Err(error)) if error.class() == Class::Fatal => return Err(error.to_string()),
-            Some(Err(_)) => {}
-            Some(Ok(_)) => {}
+            Some(_) => {}
         }
-        self.tally.add("stopped", u64::from(stop.is_cancelled()));
-        self.abandoned |= stop.is_cancelled() || matches!(result, Some(Err(_)));
         let turn = result.as_ref().and_then(|result| result.as_ref().ok().copied());
-        let complete = poll && !stop.is_cancelled() && turn.is_some_and(|turn| !turn.unfinished);
+        let complete = poll && !stopped && turn.is_some_and(|turn| !turn.unfinished);
         self.check_turn(&Over { began, order, complete, turn, happened }).await?;
         Ok(result)
+    }
+
+    /// Plays a turn until it ends, or until the process dies.
+    async fn cut_short(&mut self, task: &Task, cut: Cut) -> Option<Result<Turn, Error>> {
+        let (kill_at, stop_at, polls) = match cut {
+            Cut::Not => (None, None, u32::MAX),
+            Cut::Killed(at) => (Some(at), None, u32::MAX),
+            Cut::Dropped(polls) => (None, None, polls * B::POLLS),
+            Cut::Stopped(at) => (None, Some((at, task.stop.clone())), u32::MAX),
+        };
+        self.wire.begin(kill_at, stop_at);
+        tokio::select! {
+            biased;
+            result = Limited { future: pin!(self.mirror.turn(&mut self.progress, task)), polls } => result,
+            () = self.wire.killed() => None,
+        }
     }
 
     /// A new process over the same state.
