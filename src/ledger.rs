@@ -572,8 +572,8 @@ async fn upsert_failure(
     sqlx::query(
         "INSERT INTO quarantine (stream, key, size, etag, modified, first_failed, last_failed, attempts, quarantined, next_try, code, reason)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET size = excluded.size, etag = excluded.etag, last_failed = excluded.last_failed,
-             attempts = excluded.attempts, quarantined = excluded.quarantined, next_try = excluded.next_try,
+         ON CONFLICT DO UPDATE SET size = excluded.size, etag = excluded.etag, modified = excluded.modified,
+             last_failed = excluded.last_failed, attempts = excluded.attempts, quarantined = excluded.quarantined, next_try = excluded.next_try,
              code = excluded.code, reason = excluded.reason",
     )
     .bind(id.0).bind(&failure.key).bind(i64::try_from(failure.size).unwrap_or(i64::MAX)).bind(failure.etag.as_str())

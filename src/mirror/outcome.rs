@@ -161,7 +161,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             {
                 in_flight.push(self.transfer(want));
             }
-            let (want, fetch) = tokio::select! {
+            let (want, fetch, gets) = tokio::select! {
                 biased;
                 () = task.stop.cancelled() => {
                     // What is fetched is kept; what is under way is abandoned and found again.
@@ -177,7 +177,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     continue;
                 }
             };
-            progress.checkpoint.gets += 1;
+            progress.checkpoint.gets += gets;
             if let Some(error) = self.take(progress, want, fetch, &mut group, rest) {
                 self.store(progress, &mut group, again).await?;
                 return Err(error);

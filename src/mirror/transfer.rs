@@ -22,22 +22,23 @@ struct Head {
 }
 
 impl<S: Source, D: Destination> Mirror<S, D> {
-    /// Fetches what is wanted under a permit of the source and one of the process.
-    pub(super) async fn transfer(&self, want: Want) -> (Want, Fetch<D::Handle>) {
+    /// Fetches what is wanted under a permit of the source and one of the process, and says with how many requests.
+    pub(super) async fn transfer(&self, want: Want) -> (Want, Fetch<D::Handle>, u64) {
+        let mut gets = 0;
         // Who waits for the source's bound holds nothing of what other sources wait for.
         let fetch = match self.permits.source.acquire().await {
             Ok(_permit) => {
                 let _share = self.permits.process.take().await;
-                self.fetch_patiently(&want).await
+                self.fetch_patiently(&want, &mut gets).await
             }
             Err(closed) => {
                 Fetch::Failed(Error::of(Class::Transient, Report::new("GetObject", &want.listed.key, closed)))
             }
         };
-        (want, fetch)
+        (want, fetch, gets)
     }
 
-    async fn fetch_patiently(&self, want: &Want) -> Fetch<D::Handle> {
+    async fn fetch_patiently(&self, want: &Want, gets: &mut u64) -> Fetch<D::Handle> {
         if let Some(class) = &want.listed.archived {
             return Fetch::Failed(archived(&want.listed.key, class));
         }
@@ -46,6 +47,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         // A retried object is taken as it is there now; a listed one only as it was listed.
         let mut exact = want.failure.is_none();
         loop {
+            *gets += 1;
             let error = match self.fetch_once(want, exact).await {
                 Ok((head, staged)) => match verdict(&head, &staged.content, seen.as_ref()) {
                     Verdict::Whole(broken) => {

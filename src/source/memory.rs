@@ -41,6 +41,8 @@ pub struct Object {
     pub archived: Option<String>,
     /// Every fetch of it fails with this class and code.
     pub error: Option<(Class, String)>,
+    /// The service keeps a checksum of it: a body that is not what was stored ends in an error.
+    pub checksummed: bool,
 }
 
 impl Object {
@@ -58,6 +60,7 @@ impl Object {
             content_encoding: None,
             archived: None,
             error: None,
+            checksummed: false,
         }
     }
 }
@@ -285,7 +288,7 @@ impl Bucket {
         if object.archived.is_some() {
             return Err(error(Class::Object, "InvalidObjectState"));
         }
-        Ok(object.fetched(body(&request.key, object.bytes.clone(), fault)))
+        Ok(object.fetched(body(&request.key, object, fault)))
     }
 
     fn denies(&self, key_or_prefix: &str) -> bool {
@@ -312,7 +315,7 @@ impl Object {
             metadata: self.metadata.clone(),
             content_type: self.content_type.clone(),
             content_encoding: self.content_encoding.clone(),
-            checksummed: false,
+            checksummed: self.checksummed,
             etag_is_md5: self.etag_is_md5,
             body,
         }
@@ -365,7 +368,8 @@ fn folded<'a>(key: &'a str, request: &ListRequest) -> Option<&'a str> {
     key.get(..=request.prefix.len() + slash)
 }
 
-fn body(key: &str, mut bytes: Bytes, fault: Option<Fault>) -> Body {
+fn body(key: &str, object: &Object, fault: Option<Fault>) -> Body {
+    let mut bytes = object.bytes.clone();
     if let Some(Fault::FlippedBit(at)) = fault {
         let mut flipped = bytes.to_vec();
         flipped.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
@@ -377,12 +381,14 @@ fn body(key: &str, mut bytes: Bytes, fault: Option<Fault>) -> Body {
     };
     let chunks: Vec<_> = (0..end).step_by(CHUNK).map(|at| Ok(bytes.slice(at..end.min(at + CHUNK)))).collect();
     let sent = stream::iter(chunks);
+    let broken = |code| {
+        let error = Error::of(Class::Transient, report("GetObject", key, code));
+        stream::once(async { Err(error) })
+    };
     match fault {
-        Some(Fault::BrokenBody(_)) => {
-            let error = Error::of(Class::Transient, report("GetObject", key, "ConnectionReset"));
-            sent.chain(stream::once(async { Err(error) })).boxed()
-        }
+        Some(Fault::BrokenBody(_)) => sent.chain(broken("ConnectionReset")).boxed(),
         Some(Fault::StalledBody(_)) => sent.chain(stream::pending()).boxed(),
+        _ if object.checksummed && bytes[..end] != object.bytes => sent.chain(broken("ChecksumMismatch")).boxed(),
         _ => sent.boxed(),
     }
 }

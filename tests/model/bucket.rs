@@ -1,4 +1,4 @@
-//! What the test needs of a bucket and of a place for copies; the twins in memory, and whatever follows.
+//! What the test needs of a bucket and of a place for copies, and the twins in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,13 +6,19 @@ use std::sync::Arc;
 use trailsync::clock::Timestamp;
 use trailsync::destination::Destination;
 use trailsync::destination::memory::Memory;
+use trailsync::ledger::Ledger;
 use trailsync::source::Source;
 use trailsync::source::memory::{Fault, MemorySource, Object};
+
+use super::world::Checked;
 
 /// A bucket of Account A, as its owner and its service see it.
 pub trait Bucket: Clone + Send + Sync + 'static {
     /// How the mirror sees it.
     type Source: Source;
+
+    /// How often a turn is polled where it is polled once over the twins.
+    const POLLS: u32 = 1;
 
     fn source(&self) -> Arc<Self::Source>;
     fn put(&self, key: &str, object: Object);
@@ -23,7 +29,7 @@ pub trait Bucket: Clone + Send + Sync + 'static {
     fn fail_fetch(&self, nth: u64, fault: Fault);
 }
 
-/// A place for copies, as its owner sees it.
+/// A place for copies, and for the state beside it, as its owner sees it.
 pub trait Vault: Clone + Send + Sync + 'static {
     /// How the mirror sees it.
     type Destination: Destination;
@@ -33,6 +39,10 @@ pub trait Vault: Clone + Send + Sync + 'static {
     fn files(&self) -> BTreeMap<String, Vec<u8>>;
     /// A file of our own.
     fn kept(&self, name: &str) -> Option<Vec<u8>>;
+    /// Whatever else stands there and should not.
+    fn leftovers(&self) -> Vec<String>;
+    /// A new process over what the old one left.
+    fn reopen(&self, ledger: Ledger) -> impl Future<Output = Checked<Ledger>>;
     fn fail_next_stage(&self, count: usize);
     fn fail_publish_after(&self, visible: usize);
     fn set_full(&self, full: bool);
@@ -84,6 +94,15 @@ impl Vault for Memory {
 
     fn kept(&self, name: &str) -> Option<Vec<u8>> {
         Memory::kept(self, name)
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Memory stays.
+    async fn reopen(&self, ledger: Ledger) -> Checked<Ledger> {
+        Ok(ledger)
     }
 
     fn fail_next_stage(&self, count: usize) {

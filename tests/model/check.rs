@@ -1,132 +1,94 @@
-//! What must hold: after every turn, and after a calm end.
+//! What must hold after every turn: what is found when, and what is claimed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use trailsync::clock::{Timestamp, seconds_between, shift};
-use trailsync::content;
-use trailsync::destination::sidecar;
+use trailsync::config::Tier;
 use trailsync::layout::Day;
-use trailsync::ledger::AlarmRow;
-use trailsync::manifest::file_name;
-use trailsync::object::{ETag, Gzip};
+use trailsync::ledger::{CheckpointRow, Failure};
+use trailsync::mirror::Turn;
+use trailsync::object::ETag;
 use trailsync::path::{self, Part};
-use trailsync::record::{Record, version_of};
+use trailsync::record::Record;
 use trailsync::records::Records;
 use trailsync::source::memory::Object;
 
 use super::bucket::{Bucket, Vault};
-use super::history::{DAY, HOUR};
+use super::history::{HOUR, MINUTE};
 use super::outside::Life;
+use super::wire::Happened;
 use super::world::{Checked, World};
 
 /// As many rows as a history can have.
-const ALL: u32 = 100_000;
+pub const ALL: u32 = 100_000;
+
+/// What stands, and what is recorded.
+#[derive(Default)]
+pub struct Present {
+    /// By suffix.
+    pub records: BTreeMap<String, Record>,
+    /// By suffix.
+    pub failing: BTreeMap<String, Failure>,
+    /// By path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Generations by sealed day.
+    pub sealed: BTreeMap<Day, u32>,
+    pub row: Option<CheckpointRow>,
+}
+
+/// A turn that is over.
+pub struct Over {
+    /// The true time of it.
+    pub began: Timestamp,
+    /// What had happened to the bucket when it began.
+    pub order: u64,
+    /// It polled, was not told to stop, and left nothing to do.
+    pub complete: bool,
+    /// What it says of itself; nothing when it died or failed.
+    pub turn: Option<Turn>,
+    pub happened: Happened,
+}
 
 impl<B: Bucket, V: Vault> World<B, V> {
-    /// After a turn that left nothing to do, all that its tiers promise is mirrored, and what was removed is known.
-    ///
-    /// `began` is when the turn began, `order` what had happened by then.
-    pub async fn check_found(&mut self, began: Timestamp, order: u64) -> Checked {
-        let backlog = self.backlog.unwrap_or_default();
-        let due = |suffix: &str, since: Timestamp, at: u64| {
-            let wait = self.found_after(suffix, since.max(self.blurred));
-            let waited = seconds_between(since.max(self.blurred), began);
-            at <= order && wait.is_some_and(|wait| at <= backlog || waited >= wait)
-        };
-        if !self.outside.past().lives.iter().any(|(suffix, life)| match (&life.here, &life.gone) {
-            (Some(here), _) => !here.settled && due(suffix, here.since, here.order),
-            (None, Some(gone)) => !gone.settled && due(suffix, gone.since, gone.order),
-            (None, None) => false,
-        }) {
-            return Ok(());
+    /// After each turn.
+    pub async fn check_turn(&mut self, over: &Over) -> Checked {
+        let now = self.present().await?;
+        self.check_nothing_is_lost(&now)?;
+        self.check_records(&now)?;
+        self.check_gone(&now)?;
+        self.check_failures(&now)?;
+        self.check_counters(&now)?;
+        self.check_newest(&now)?;
+        self.check_work(&now, over)?;
+        self.check_seals(&now, over)?;
+        self.check_claims(&now)?;
+        if over.complete && self.service_ahead == 0 {
+            self.check_found(&now, over)?;
+            self.check_progress(&now, over)?;
+            self.check_requests(&now)?;
         }
-        let (records, failing) = (self.records().await?, self.failing().await?);
-        let files = &self.files_now();
-        let mut past = self.outside.past();
-        for (suffix, life) in &mut past.lives {
-            let (record, key) = (records.get(suffix), self.outside.key(suffix));
-            if let Some(here) = &mut life.here {
-                let has_outcome =
-                    failing.contains(&key) || record.is_some_and(|r| is_mirrored(&key, r, &here.object, files));
-                if !here.settled && due(suffix, here.since, here.order) && !has_outcome {
-                    let (since, now) = (here.since, began);
-                    return Err(format!(
-                        "{suffix:?}, there since {since}, is not mirrored after the turn at {now}: {record:?}"
-                    ));
-                }
-                here.settled |= has_outcome && !failing.contains(&key);
-            }
-            if let Some(gone) = &mut life.gone {
-                let is_known = record.is_none_or(|record| record.gone) || self.rules.retention.is_some();
-                if !gone.settled && due(suffix, gone.since, gone.order) && !is_known {
-                    return Err(format!("{suffix:?}, gone since {}, is not known to be at {began}", gone.since));
-                }
-                gone.settled |= is_known;
-            }
-        }
+        self.settle_lives(&now);
+        self.before = now;
         Ok(())
     }
 
-    /// `listed_through` claims: whatever could be listed before that time, named at most `min_window` before and 25 h
-    /// after the time at which it came, has an outcome.
-    pub async fn check_listed_through(&mut self) -> Checked {
-        let Some(through) = self.progress.checkpoint.listed_through else { return Ok(()) };
-        let window = i64::try_from(self.rules.poll.min_window.as_secs()).expect("small");
-        let claimed = |suffix: &str, since: Timestamp| {
-            since < through && self.is_within(suffix, since, window) && !self.is_before_since(suffix)
-        };
-        let open = |suffix: &str, life: &Life| {
-            life.here.as_ref().is_some_and(|here| !here.settled && claimed(suffix, here.since))
-        };
-        if !self.outside.past().lives.iter().any(|(suffix, life)| open(suffix, life)) {
-            return Ok(());
-        }
-        let (records, failing) = (self.records().await?, self.failing().await?);
-        let files = self.files_now();
-        for (suffix, life) in self.outside.past().lives.iter().filter(|(suffix, life)| open(suffix, life)) {
-            let (Some(here), key) = (&life.here, self.outside.key(suffix)) else { continue };
-            let mirrored = records.get(suffix).is_some_and(|record| is_mirrored(&key, record, &here.object, &files));
-            if !mirrored && !failing.contains(&key) {
-                let record = records.get(suffix);
-                return Err(format!(
-                    "listed through {through}, but {suffix:?} of {} has no outcome: {record:?}",
-                    here.since
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Nothing is ever removed or overwritten.
-    pub fn check_files_stay(&mut self) -> Checked {
-        let now = self.vault.files();
-        for (path, bytes) in &self.files {
-            if now.get(path) != Some(bytes) {
-                return Err(format!("{path:?} was removed or overwritten"));
-            }
-        }
-        self.files = now;
-        Ok(())
-    }
-
-    /// Whatever a row names stands at the destination, with its bytes.
-    pub async fn check_rows_have_files(&self) -> Checked {
-        let files = self.vault.files();
-        for (suffix, record) in self.records().await? {
-            let key = self.outside.key(&suffix);
-            let Some(bytes) = files.get(&path_of(&key, &record)) else {
-                return Err(format!("{suffix:?} is recorded, and its file is missing: {record:?}"));
-            };
-            let found = content::of(bytes, key.ends_with(".gz"));
-            let inflated = match found.gzip {
-                Gzip::Whole { sha256, .. } => Some(sha256),
-                _ => None,
-            };
-            if (found.size, found.sha256, inflated) != (record.size, record.sha256, record.inflated) {
-                return Err(format!("{suffix:?} is recorded with other bytes than its file has: {record:?}"));
-            }
-        }
-        Ok(())
+    /// All that can be seen from outside of the mirror.
+    pub async fn present(&self) -> Checked<Present> {
+        let (stream, id) = (&self.outside.stream, self.progress.id);
+        let failures = self.ledger.failures_between(stream, id, "", "\u{10ffff}\u{10ffff}").await;
+        let sealed = self.ledger.sealed_days(stream, id, Day::ODD, ALL).await.map_err(|e| e.to_string())?;
+        let rows = self.ledger.checkpoints().await.map_err(|e| e.to_string())?;
+        Ok(Present {
+            records: self.records().await?,
+            failing: failures
+                .map_err(|e| e.to_string())?
+                .into_iter()
+                .map(|failure| (failure.key.strip_prefix(&stream.prefix).unwrap_or(&failure.key).to_owned(), failure))
+                .collect(),
+            files: self.vault.files(),
+            sealed: sealed.into_iter().map(|sealed| (sealed.day, sealed.generations.last)).collect(),
+            row: rows.into_iter().next(),
+        })
     }
 
     pub async fn check_quarantine_is_empty(&self) -> Checked {
@@ -134,181 +96,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
         if left.is_empty() { Ok(()) } else { Err(format!("still in quarantine: {left:?}")) }
     }
 
-    /// After the calm end.
-    pub async fn check_everything(&mut self) -> Checked {
-        self.check_quarantine_is_empty().await?;
-        self.check_rows_have_files().await?;
-        let records = self.records().await?;
-        self.check_counts(&records).await?;
-        self.check_lives(&records)?;
-        self.check_paths(&records)?;
-        self.check_alarms(&records).await?;
-        self.check_manifests(&records).await
-    }
-
-    async fn check_counts(&self, records: &BTreeMap<String, Record>) -> Checked {
-        let rows = self.ledger.checkpoints().await.map_err(|e| e.to_string())?;
-        let counted = rows.first().map(|row| row.objects);
-        if counted == Some(records.len() as u64) {
-            return Ok(());
-        }
-        Err(format!("{counted:?} objects are counted, and {} are recorded", records.len()))
-    }
-
-    fn check_lives(&self, records: &BTreeMap<String, Record>) -> Checked {
-        let past = self.outside.past();
-        if let Some(stranger) = records.keys().find(|suffix| !past.lives.contains_key(*suffix)) {
-            return Err(format!("{stranger:?} was never delivered"));
-        }
-        for (suffix, life) in &past.lives {
-            let (record, key) = (records.get(suffix), self.outside.key(suffix));
-            let Some(here) = &life.here else { continue };
-            if self.is_before_since(suffix) {
-                if record.is_some() {
-                    return Err(format!("{suffix:?} is dated before `since`"));
-                }
-                continue;
-            }
-            if self.found_after(suffix, here.since).is_none() {
-                continue;
-            }
-            if !record.is_some_and(|record| is_mirrored(&key, record, &here.object, &self.files)) {
-                return Err(format!("{suffix:?}, there since {}, is lost: {record:?}", here.since));
-            }
-        }
-        Ok(())
-    }
-
-    /// Every file is a version of what was delivered under its key, and has a record unless its row died with us.
-    fn check_paths(&self, records: &BTreeMap<String, Record>) -> Checked {
-        let past = self.outside.past();
-        let mut known: BTreeMap<String, (&str, &Life)> = BTreeMap::new();
-        for (suffix, life) in &past.lives {
-            let key = self.outside.key(suffix);
-            for version in [None].into_iter().chain(life.versions.iter().map(|object| Some(version(object)))) {
-                for part in [Part::Object, Part::Metadata] {
-                    known.extend(path::of(&key, version.as_deref(), part).map(|path| (path, (suffix.as_str(), life))));
-                }
-            }
-        }
-        for (path, bytes) in &self.files {
-            let Some((suffix, life)) = known.get(path) else { return Err(format!("{path:?} is nobody's")) };
-            let key = self.outside.key(suffix);
-            let delivered = match sidecar::parse(bytes).filter(|_| path.ends_with(".json")) {
-                Some((of, metadata)) => of == key && life.versions.iter().any(|version| version.metadata == metadata),
-                None => life.versions.iter().any(|version| version.bytes == *bytes),
-            };
-            if !delivered {
-                return Err(format!("{path:?} holds what was never delivered"));
-            }
-            let row_died_with_us = self.died && life.here.is_none();
-            if !records.contains_key(*suffix) && !row_died_with_us {
-                return Err(format!("{path:?} has no record"));
-            }
-        }
-        Ok(())
-    }
-
-    async fn check_alarms(&self, records: &BTreeMap<String, Record>) -> Checked {
-        let rows = self.ledger.alarms(ALL).await.map_err(|e| e.to_string())?;
-        let past = self.outside.past();
-        let raised = |kind: &str, suffix: &str| {
-            let key = self.outside.key(suffix);
-            rows.iter().any(|alarm| alarm.kind == kind && alarm.subject == key)
-        };
-        for AlarmRow { kind, subject, .. } in &rows {
-            let suffix = subject.strip_prefix(&self.outside.stream.prefix).unwrap_or_default();
-            let Some(life) = past.lives.get(suffix) else { return Err(format!("{kind} of {subject:?}?")) };
-            let is_just = match kind.as_str() {
-                "vanished" => life.was_removed,
-                "replaced" => life.was_rewritten(),
-                "conflict" => self.died && (life.was_rewritten() || self.outside.stream.kind.keeps_metadata),
-                "malformed" => life.versions.iter().any(|object| is_broken(suffix, object)),
-                _ => false,
-            };
-            if !is_just {
-                return Err(format!("{suffix:?} did not deserve the alarm {kind:?}"));
-            }
-        }
-        for (suffix, life) in &past.lives {
-            let Some(record) = records.get(suffix) else { continue };
-            if life.here.is_none() && self.rules.retention.is_none() && !(record.gone && raised("vanished", suffix)) {
-                return Err(format!("{suffix:?} vanished without an alarm: {record:?}"));
-            }
-            if life.here.is_some() && record.gone {
-                return Err(format!("{suffix:?} is back, and recorded as gone"));
-            }
-            let key = self.outside.key(suffix);
-            let first = self.files.get(&path_of(&key, &Record { later: false, ..record.clone() }));
-            if record.later && first.is_some() && !raised("replaced", suffix) && !raised("conflict", suffix) {
-                return Err(format!("{suffix:?} has another version without an alarm"));
-            }
-            let broken =
-                |object: &Object| is_broken(suffix, object) && content::of(&object.bytes, true).sha256 == record.sha256;
-            if life.versions.iter().any(broken) && !raised("malformed", suffix) {
-                return Err(format!("{suffix:?} is broken without an alarm"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Old days are sealed, their files stand beside the copy too, and they count what they hold.
-    async fn check_manifests(&self, records: &BTreeMap<String, Record>) -> Checked {
-        let (stream, id) = (&self.outside.stream, self.progress.id);
-        let now = self.outside.past().now;
-        let open = Day::at(shift(now, -i64::from(self.rules.ledger_days) * DAY))..=Day::at(shift(now, 25 * HOUR));
-        let left = self.ledger.days_outside(stream, id, open).await.map_err(|e| e.to_string())?;
-        if !left.is_empty() {
-            return Err(format!("old days that are not sealed: {left:?}"));
-        }
-        for sealed in self.ledger.sealed_days(stream, id, Day::ODD, ALL).await.map_err(|e| e.to_string())? {
-            let held = records.keys().filter(|suffix| stream.pack(suffix).0 == sealed.day).count();
-            let lines = self.manifests.read(stream, sealed.day, sealed.generations).map_err(|e| e.to_string())?.count();
-            if sealed.objects != lines as u64 || lines > held {
-                return Err(format!("{}: {held} held, {lines} lines, {} counted", sealed.day, sealed.objects));
-            }
-            let name = format!("manifests/{}", file_name(stream, sealed.day, sealed.generations.last));
-            let ours = std::fs::read(self.manifests.path(stream, sealed.day, sealed.generations.last)).ok();
-            if ours.is_none() || self.vault.kept(&name) != ours {
-                return Err(format!("{name} beside the copy is not ours"));
-            }
-        }
-        Ok(())
-    }
-
-    /// How long after it came, at most, a key is listed; `None`: never, as `since` says.
-    fn found_after(&self, suffix: &str, since: Timestamp) -> Option<i64> {
-        if self.is_before_since(suffix) || self.is_out_of_reach(suffix) {
-            return None;
-        }
-        let poll = &self.rules.poll;
-        let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).expect("small");
-        if self.is_within(suffix, since, seconds(poll.min_window)) {
-            return Some(0);
-        }
-        let tier = poll.tiers.iter().find(|tier| self.is_within(suffix, since, seconds(tier.depth)));
-        let is_tail = suffix >= self.outside.stream.bound(shift(since, 25 * HOUR)).as_str();
-        Some(match tier {
-            Some(tier) => seconds(tier.every),
-            None if is_tail => seconds(poll.tail_every),
-            None => seconds(poll.full_every),
-        })
-    }
-
-    fn is_within(&self, suffix: &str, since: Timestamp, depth: i64) -> bool {
-        let stream = &self.outside.stream;
-        suffix > stream.bound(shift(since, -depth)).as_str() && suffix < stream.bound(shift(since, 25 * HOUR)).as_str()
-    }
-
-    fn is_before_since(&self, suffix: &str) -> bool {
-        self.rules.since.is_some_and(|since| self.outside.stream.dated(suffix).is_some_and(|dated| dated < since))
-    }
-
-    /// Keys that sort among the days before `since` are not listed.
-    fn is_out_of_reach(&self, suffix: &str) -> bool {
-        suffix >= "0" && self.rules.since.is_some_and(|since| suffix <= self.outside.stream.bound(since).as_str())
-    }
-
+    /// Everything that is recorded, in its order.
     pub async fn records(&self) -> Checked<BTreeMap<String, Record>> {
         let mut walk = Records::from(&self.ledger, &self.manifests, &self.outside.stream, self.progress.id, "");
         let mut records = BTreeMap::new();
@@ -321,29 +109,151 @@ impl<B: Bucket, V: Vault> World<B, V> {
         Ok(records)
     }
 
-    async fn failing(&self) -> Checked<BTreeSet<String>> {
-        let rows = self.ledger.quarantine(ALL).await.map_err(|e| e.to_string())?;
-        Ok(rows.into_iter().map(|row| row.key).collect())
+    /// After a turn that left nothing to do, all that its tiers promise is mirrored, and what was removed is known.
+    fn check_found(&self, now: &Present, over: &Over) -> Checked {
+        let (began, backlog) = (over.began, self.backlog.unwrap_or_default());
+        let due = |suffix: &str, since: Timestamp, at: u64| {
+            let wait = self.found_after(suffix, since.max(self.blurred));
+            let waited = seconds_between(since.max(self.blurred), began);
+            at <= over.order && wait.is_some_and(|wait| at <= backlog || waited >= wait)
+        };
+        for (suffix, life) in &self.outside.past().lives {
+            let record = now.records.get(suffix);
+            if let Some(here) = life.here.as_ref().filter(|here| !here.settled && due(suffix, here.since, here.order))
+                && !self.has_outcome(now, suffix, &here.object)
+            {
+                let since = here.since;
+                return Err(format!(
+                    "{suffix:?}, there since {since}, is not mirrored after the turn at {began}: {record:?}"
+                ));
+            }
+            if let Some(gone) = life.gone.as_ref().filter(|gone| due(suffix, gone.since, gone.order))
+                && !record.is_none_or(|record| record.gone || self.may_expire(record.modified, began))
+            {
+                return Err(format!("{suffix:?}, gone since {}, is not known to be at {began}", gone.since));
+            }
+        }
+        Ok(())
     }
 
-    fn files_now(&self) -> BTreeMap<String, Vec<u8>> {
-        self.vault.files()
+    /// `listed_through` claims: whatever could be listed before that time, named at most `min_window` before and 25 h
+    /// after the time at which it came, has an outcome. It never claims what is still to come, and takes nothing back.
+    fn check_claims(&self, now: &Present) -> Checked {
+        let Some(through) = self.progress.checkpoint.listed_through else { return Ok(()) };
+        let past = self.outside.past();
+        if through > past.now {
+            return Err(format!("listed through {through}, and it is {}", past.now));
+        }
+        let before = self.before.row.as_ref().and_then(|row| row.listed_through);
+        if !self.service_was_wrong && before.is_some_and(|before| before > through) {
+            return Err(format!("listed through {through}, and {before:?} before"));
+        }
+        let window = seconds(self.rules.poll.min_window);
+        for (suffix, life) in &past.lives {
+            let Some(here) = life.here.as_ref().filter(|here| !here.settled && here.since < through) else { continue };
+            let is_claimed = self.is_within(suffix, here.since, window) && !self.is_before_since(suffix);
+            // Failing for the first times is no outcome yet; what was once in quarantine had one.
+            let is_failing = now.failing.contains_key(suffix) && !self.quarantined.contains(suffix);
+            if is_claimed && (is_failing || !self.has_outcome(now, suffix, &here.object)) {
+                let record = now.records.get(suffix);
+                return Err(format!(
+                    "listed through {through}, but {suffix:?} of {} has no outcome: {record:?}",
+                    here.since
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// While nothing fails and the clocks are right, what is claimed keeps up with what is done.
+    fn check_progress(&self, now: &Present, over: &Over) -> Checked {
+        let failing = |present: &Present| present.row.as_ref().is_none_or(|row| row.failing > 0);
+        let before = self.before.row.as_ref().and_then(|row| row.listed_through);
+        // After a day and more a poll alone does not make up for all: the tier that does is due a little later.
+        let is_recent = before.is_some_and(|before| seconds_between(before, over.began) <= 26 * HOUR);
+        let lag = if is_recent { 0 } else { 15 * MINUTE };
+        let right_since = self.clocks_set.max(self.blurred);
+        let steady = self.ours_ahead == 0 && seconds_between(right_since, over.began) >= 15 * MINUTE;
+        if !steady || failing(now) || failing(&self.before) {
+            return Ok(());
+        }
+        let through = now.row.as_ref().and_then(|row| row.listed_through);
+        if through.is_some_and(|through| through >= shift(over.began, -lag)) {
+            return Ok(());
+        }
+        Err(format!("listed through {through:?} only, after a turn at {} that left nothing to do", over.began))
+    }
+
+    /// Notes what is seen to be mirrored.
+    fn settle_lives(&self, now: &Present) {
+        for (suffix, life) in &mut self.outside.past().lives {
+            let Some(here) = life.here.as_mut().filter(|here| !here.settled) else { continue };
+            let record = now.records.get(suffix);
+            let key = self.outside.key(suffix);
+            here.settled = record.is_some_and(|record| is_mirrored(&key, record, &here.object, &now.files));
+            if let Some(record) = record.filter(|_| here.settled)
+                && life.mirrored.last() != Some(&record.sha256)
+            {
+                life.mirrored.push(record.sha256);
+            }
+        }
+    }
+
+    fn has_outcome(&self, now: &Present, suffix: &str, object: &Object) -> bool {
+        let mirrored = |record| is_mirrored(&self.outside.key(suffix), record, object, &now.files);
+        now.failing.contains_key(suffix) || now.records.get(suffix).is_some_and(mirrored)
+    }
+
+    /// How long after it came, at most, a key is listed; `None`: never, as `since` says.
+    pub fn found_after(&self, suffix: &str, since: Timestamp) -> Option<i64> {
+        if self.is_before_since(suffix) || self.is_out_of_reach(suffix) {
+            return None;
+        }
+        let poll = &self.rules.poll;
+        if self.is_within(suffix, since, seconds(poll.min_window)) {
+            return Some(0);
+        }
+        let reaches = |tier: &&Tier| self.is_within(suffix, since, seconds(tier.depth));
+        let is_tail = suffix >= self.outside.stream.bound(shift(since, 25 * HOUR)).as_str();
+        Some(match poll.tiers.iter().find(reaches) {
+            Some(tier) => seconds(tier.every),
+            None if is_tail => seconds(poll.tail_every),
+            None => seconds(poll.full_every),
+        })
+    }
+
+    fn is_within(&self, suffix: &str, since: Timestamp, depth: i64) -> bool {
+        let stream = &self.outside.stream;
+        suffix > stream.bound(shift(since, -depth)).as_str() && suffix < stream.bound(shift(since, 25 * HOUR)).as_str()
+    }
+
+    pub fn is_before_since(&self, suffix: &str) -> bool {
+        self.rules.since.is_some_and(|since| self.outside.stream.dated(suffix).is_some_and(|dated| dated < since))
+    }
+
+    /// Keys that sort among the days before `since` are not listed.
+    fn is_out_of_reach(&self, suffix: &str) -> bool {
+        suffix >= "0" && self.rules.since.is_some_and(|since| suffix <= self.outside.stream.bound(since).as_str())
     }
 }
 
-fn is_mirrored(key: &str, record: &Record, object: &Object, files: &BTreeMap<String, Vec<u8>>) -> bool {
+pub fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).expect("small")
+}
+
+pub fn is_mirrored(key: &str, record: &Record, object: &Object, files: &BTreeMap<String, Vec<u8>>) -> bool {
     let etag: &ETag = &object.etag;
-    record.etag == *etag && !record.gone && files.get(&path_of(key, record)).is_some_and(|bytes| *bytes == object.bytes)
+    let bytes = || files.get(&path_of(key, record, Part::Object));
+    record.etag == *etag && !record.gone && bytes().is_some_and(|bytes| *bytes == object.bytes)
 }
 
-fn path_of(key: &str, record: &Record) -> String {
-    path::of(key, record.version().as_deref(), Part::Object).expect("a version of ours has sixteen digits")
+pub fn path_of(key: &str, record: &Record, part: Part) -> String {
+    path::of(key, record.version().as_deref(), part).expect("a version of ours has sixteen digits")
 }
 
-fn version(object: &Object) -> String {
-    version_of(&content::of(&object.bytes, false).sha256)
-}
-
-fn is_broken(suffix: &str, object: &Object) -> bool {
-    suffix.ends_with(".gz") && matches!(content::of(&object.bytes, true).gzip, Gzip::Broken(_))
+/// What is wrong with a key through the times, or nothing.
+pub fn versions_of<'l>(life: &'l Life, record: &'l Record) -> impl Iterator<Item = &'l Object> {
+    life.versions.iter().filter(|version| {
+        version.etag == record.etag && version.bytes.len() as u64 == record.size && version.modified == record.modified
+    })
 }

@@ -1,5 +1,8 @@
 //! Cost follows what is new, whatever the clocks say: histories that have a name.
 
+use trailsync::error::Class;
+use trailsync::source::memory::Fault;
+
 use super::bench::{Bench, name, setup};
 use super::history::{Change, Cut, DAY, HOUR, MINUTE, Setup, YEAR};
 
@@ -12,6 +15,20 @@ async fn a_poll_costs_one_listing_when_nothing_is_new() {
         bench.advance(MINUTE);
         assert_eq!(bench.lists_of_a_turn().await, 1);
     }
+}
+
+#[tokio::test]
+async fn every_get_is_counted_also_one_that_is_made_again_and_none_that_is_not_made() {
+    let mut bench = Bench::at_rest(setup("2024-03-10T12:00:00Z")).await;
+    bench.outside.apply(&Change::Siblings { count: 3, age: MINUTE });
+    bench.outside.apply(&Change::Archive(0));
+    bench.bucket.fail_fetch(1, Fault::Error(Class::Transient, "SlowDown".into()));
+    bench.bucket.fail_fetch(2, Fault::Error(Class::Transient, "SlowDown".into()));
+    bench.advance(MINUTE);
+    bench.turn().await.unwrap();
+    let row = bench.ledger.checkpoints().await.unwrap().remove(0);
+    assert_eq!((row.objects, row.quarantined), (2, 1), "archived objects are not asked for");
+    assert_eq!((row.gets, bench.bucket.requests().fetches), (4, 4));
 }
 
 #[tokio::test]

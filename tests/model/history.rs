@@ -188,13 +188,23 @@ fn backlog(rng: &mut Rng, events: &mut Vec<Event>) {
 
 fn step(rng: &mut Rng, setup: &Setup, events: &mut Vec<Event>) {
     match rng.u8(0..100) {
-        0..34 => round(rng, events),
+        0..34 => {
+            round(rng, events);
+            if setup.retention.is_some() && rng.u8(0..4) == 0 {
+                events.push(Event::Bucket(Change::Expire));
+            }
+        }
         34..62 => events.push(Event::Bucket(change(rng, setup))),
         62..70 => events.push(Event::Meanwhile(rng.u64(1..12), change(rng, setup))),
         70..76 => events.push(Event::Advance(pause(rng))),
         76..84 => events.push(fault(rng)),
         84..92 => cut_short(rng, events),
-        92..95 => clocks(rng, events),
+        92..94 => clocks(rng, events),
+        94 => match rng.u8(0..6) {
+            0..3 => clocks(rng, events),
+            3 => trickle(rng, events),
+            _ => gone_for_a_while(rng, events),
+        },
         95 => outage_of_the_key(rng, events),
         96 => events.push(Event::Restart),
         97 => events.push(Event::PowerCut),
@@ -207,7 +217,7 @@ fn step(rng: &mut Rng, setup: &Setup, events: &mut Vec<Event>) {
 fn round(rng: &mut Rng, events: &mut Vec<Event>) {
     let wait = if rng.u8(0..3) == 0 { pause(rng) } else { rng.i64(1..20 * MINUTE) };
     events.push(Event::Advance(wait));
-    events.push(Event::Turn { poll: true, brief: rng.u8(0..3) == 0, cut: Cut::Not });
+    events.push(Event::Turn { poll: rng.u8(0..12) > 0, brief: rng.u8(0..3) == 0, cut: Cut::Not });
     if rng.u8(0..4) == 0 {
         events.push(Event::Turn { poll: false, brief: rng.bool(), cut: Cut::Not });
     }
@@ -241,7 +251,12 @@ fn name(rng: &mut Rng) -> Name {
         35..50 => Name::Dated(rng.i64(2 * HOUR..26 * HOUR)),
         50..65 => Name::Dated(rng.i64(26 * HOUR..35 * DAY)),
         65..70 => Name::Dated(rng.i64(35 * DAY..400 * DAY)),
-        70..75 => Name::Dated(-rng.i64(0..25 * HOUR)),
+        70..72 => Name::Dated(-rng.i64(0..25 * HOUR)),
+        72..75 => {
+            // Hardly inside of what some listing covers.
+            let edge = [20 * MINUTE, 2 * HOUR, 26 * HOUR, 35 * DAY, -24 * HOUR][rng.usize(0..5)];
+            Name::Dated(edge - rng.i64(1..HOUR))
+        }
         75..78 => Name::Dated(-rng.i64(25 * HOUR..5 * DAY)),
         78..80 => Name::Dated(-rng.i64(5 * DAY..12 * YEAR)),
         80..88 => Name::InDay(rng.i64(-2 * DAY..40 * DAY), IN_DAY[rng.usize(0..IN_DAY.len())]),
@@ -263,10 +278,10 @@ fn fault(rng: &mut Rng) -> Event {
     match rng.u8(0..10) {
         0..2 => Event::FailList(rng.u64(1..8), Fault::Error(class, "Broken".into())),
         2 => Event::FailList(rng.u64(1..8), Fault::EmptyPage),
-        3..5 => Event::FailFetch(rng.u64(1..10), Fault::Error(class, "Broken".into())),
-        5 => Event::FailFetch(
-            rng.u64(1..10),
-            [Fault::BrokenBody(3), Fault::ShortBody(2), Fault::FlippedBit(40)][rng.usize(0..3)].clone(),
+        3 => Event::FailFetch(rng.u64(1..10), Fault::Error(class, "Broken".into())),
+        4..6 => Event::FailFetch(
+            rng.u64(1..5),
+            [Fault::BrokenBody(3), Fault::ShortBody(2), Fault::FlippedBit(20)][rng.usize(0..3)].clone(),
         ),
         6 => Event::FailStage(rng.usize(1..9)),
         7 => Event::FailPublish(rng.usize(0..4)),
@@ -298,6 +313,25 @@ fn clocks(rng: &mut Rng, events: &mut Vec<Event>) {
     }
     if !ours || rng.bool() {
         events.push(set(0));
+    }
+}
+
+/// Objects of one old day come one a day, so that it is sealed again and again.
+fn trickle(rng: &mut Rng, events: &mut Vec<Event>) {
+    let age = rng.i64(5..9) * DAY;
+    for days in 0..rng.i64(9..14) {
+        events.push(Event::Bucket(Change::Siblings { count: rng.usize(1..3), age: age + days * (DAY + HOUR) }));
+        events.push(Event::Advance(DAY + HOUR));
+        events.push(Event::Turn { poll: true, brief: false, cut: Cut::Not });
+    }
+}
+
+fn gone_for_a_while(rng: &mut Rng, events: &mut Vec<Event>) {
+    let nth = rng.usize(..);
+    for change in [Change::Remove(nth), Change::PutBack(nth)] {
+        events.push(Event::Bucket(change));
+        events.push(Event::Advance(DAY + HOUR));
+        events.push(Event::Turn { poll: true, brief: false, cut: Cut::Not });
     }
 }
 

@@ -133,7 +133,6 @@ async fn an_object_replaced_in_a_sealed_day_becomes_a_later_version_and_the_firs
 #[tokio::test]
 async fn an_object_that_vanished_and_came_back_is_alarmed_once_and_counted_once() {
     let (mut bench, [first, second]) = sealed().await;
-    let object = bench.bucket.objects()[&bench.outside.key(&first)].clone();
     bench.outside.tamper(&first);
     bench.advance(DAY);
     bench.rest().await;
@@ -144,7 +143,7 @@ async fn an_object_that_vanished_and_came_back_is_alarmed_once_and_counted_once(
         bench.alarms().await.iter().map(|alarm| (alarm.kind.as_str(), alarm.count)).collect::<Vec<_>>(),
         [("vanished", 1)]
     );
-    bench.bucket.put_object(bench.outside.key(&first), object);
+    bench.outside.apply(&Change::PutBack(0));
     bench.advance(DAY);
     bench.rest().await;
     let records = bench.records().await.unwrap();
@@ -174,6 +173,21 @@ async fn what_the_lifecycle_removes_is_expected_to_go() {
     bench.outside.apply(&Change::Expire);
     bench.rest().await;
     assert!(bench.bucket.objects().is_empty() && bench.alarms().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_lifecycle_removes_between_listing_and_fetching_is_expected_to_go() {
+    let retention = Some(30 * DAY);
+    let mut bench = Bench::at_rest(crate::model::history::Setup { retention, ..setup("2024-03-10T12:00:00Z") }).await;
+    let old = name("2024-03-10T12:00:00Z", "a");
+    bench.outside.deliver_as(&old);
+    bench.advance(31 * DAY);
+    let outside = bench.outside.clone();
+    // Two steps of the poll, which does not reach so far back, and two of the listing of everything.
+    bench.wire.meanwhile(4, move || outside.apply(&Change::Expire));
+    bench.rest().await;
+    assert!(bench.bucket.objects().is_empty() && bench.alarms().await.is_empty());
+    assert_eq!(bench.bucket.requests().fetches, 1, "it was listed");
 }
 
 #[tokio::test]

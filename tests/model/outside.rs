@@ -6,19 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use trailsync::clock::{Timestamp, shift};
+use trailsync::clock::{Timestamp, seconds_between, shift};
 use trailsync::error::Class;
 use trailsync::layout::Stream;
 use trailsync::object::ETag;
 use trailsync::source::memory::Object;
 
 use super::bucket::Bucket;
-use super::history::{Change, Content, Name, Setup};
+use super::history::{Change, Content, DAY, Name, Setup};
+use super::tally::Tally;
 
 /// Clones are the same world.
 pub struct Outside<B> {
     pub bucket: B,
     pub stream: Arc<Stream>,
+    pub tally: Tally,
     retention: Option<i64>,
     past: Arc<Mutex<Past>>,
 }
@@ -26,7 +28,7 @@ pub struct Outside<B> {
 impl<B: Clone> Clone for Outside<B> {
     fn clone(&self) -> Self {
         let (bucket, stream, past) = (self.bucket.clone(), self.stream.clone(), self.past.clone());
-        Self { bucket, stream, retention: self.retention, past }
+        Self { bucket, stream, tally: self.tally.clone(), retention: self.retention, past }
     }
 }
 
@@ -39,7 +41,7 @@ pub struct Past {
     /// By suffix.
     pub lives: BTreeMap<String, Life>,
     serial: u64,
-    refusing: Option<&'static str>,
+    refusing: Option<(&'static str, Timestamp)>,
 }
 
 /// One key through the times.
@@ -51,8 +53,11 @@ pub struct Life {
     pub gone: Option<Gone>,
     /// Every version that ever stood there.
     pub versions: Vec<Object>,
-    /// It was removed before its time.
-    pub was_removed: bool,
+    /// How often it was removed, and how often before its time.
+    pub removals: u64,
+    pub early_removals: u64,
+    /// The hashes of what was seen to be mirrored, one after the other.
+    pub mirrored: Vec<[u8; 32]>,
 }
 
 pub struct Here {
@@ -68,22 +73,26 @@ pub struct Gone {
     pub object: Object,
     pub since: Timestamp,
     pub order: u64,
-    pub settled: bool,
 }
 
 impl Life {
-    /// Other bytes ever stood there.
-    pub fn was_rewritten(&self) -> bool {
-        self.versions.iter().any(|version| version.bytes != self.versions[0].bytes)
+    /// How often other bytes than before were put there.
+    pub fn rewrites(&self) -> u64 {
+        self.versions.windows(2).filter(|pair| pair[0].bytes != pair[1].bytes).count() as u64
+    }
+
+    pub fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.versions.iter().map(|version| version.bytes.len() as u64)
     }
 }
 
 impl<B: Bucket> Outside<B> {
     pub fn new(bucket: B, setup: &Setup) -> Self {
         let stream = Stream::new("prod", "AWSLogs/", None, "222222222222", setup.kind, "us-east-1");
+        let tally = Tally::default();
         let past = Past { now: setup.start, order: 0, lives: BTreeMap::new(), serial: 0, refusing: None };
         bucket.set_page_size(setup.page_size);
-        Self { bucket, stream: Arc::new(stream), retention: setup.retention, past: Arc::new(Mutex::new(past)) }
+        Self { bucket, stream: Arc::new(stream), tally, retention: setup.retention, past: Arc::new(Mutex::new(past)) }
     }
 
     pub fn past(&self) -> MutexGuard<'_, Past> {
@@ -104,6 +113,7 @@ impl<B: Bucket> Outside<B> {
                 self.deliver(&mut past, suffix, *content);
             }
             Change::Siblings { count, age } => {
+                self.tally.add("same minute", u64::from(*count > 1));
                 for _ in 0..*count {
                     let suffix = self.suffix(&mut past, &Name::Dated(*age));
                     self.deliver(&mut past, suffix, Content::Whole);
@@ -111,6 +121,7 @@ impl<B: Bucket> Outside<B> {
             }
             Change::Rewrite(nth) => {
                 if let Some(suffix) = past.nth_here(*nth) {
+                    self.tally.count("replaced");
                     self.deliver(&mut past, suffix, Content::Whole);
                 }
             }
@@ -120,22 +131,28 @@ impl<B: Bucket> Outside<B> {
             }),
             Change::Remove(nth) => {
                 if let Some(suffix) = past.nth_here(*nth) {
+                    self.tally.count("removed");
                     self.remove(&mut past, &suffix);
-                    past.lives.entry(suffix).or_default().was_removed = true;
+                    past.lives.entry(suffix).or_default().early_removals += 1;
                 }
             }
             Change::PutBack(nth) => self.put_back(&mut past, *nth),
             Change::Expire => self.expire(&mut past),
             Change::Refuse(nth, code) => {
+                self.tally.count("refused");
                 self.mark(&mut past, *nth, |object| object.error = Some((Class::Object, (*code).to_owned())));
             }
-            Change::Archive(nth) => self.mark(&mut past, *nth, |object| object.archived = Some("GLACIER".into())),
+            Change::Archive(nth) => {
+                self.tally.count("archived");
+                self.mark(&mut past, *nth, |object| object.archived = Some("GLACIER".into()));
+            }
             Change::RefuseAll(code) => {
-                past.refusing = Some(code);
+                past.refusing = Some((code, past.now));
                 self.mark_all(&mut past, |object| object.error = Some((Class::Object, (*code).to_owned())));
             }
             Change::PermitAll => {
-                past.refusing = None;
+                let withheld = past.refusing.take().is_some_and(|(_, since)| seconds_between(since, past.now) >= DAY);
+                self.tally.add("key withheld for a day", u64::from(withheld));
                 self.mark_all(&mut past, |object| (object.error, object.archived) = (None, None));
             }
         }
@@ -153,11 +170,12 @@ impl<B: Bucket> Outside<B> {
         let mut past = self.past();
         past.order += 1;
         self.remove(&mut past, suffix);
-        past.lives.entry(suffix.to_owned()).or_default().was_removed = true;
+        past.lives.entry(suffix.to_owned()).or_default().early_removals += 1;
     }
 
     fn suffix(&self, past: &mut Past, name: &Name) -> String {
         past.serial += 1;
+        self.tally.named(name);
         match name {
             Name::Odd(suffix) => (*suffix).to_owned(),
             Name::InDay(age, name) => format!("{}{name}", self.day_folder(shift(past.now, -age))),
@@ -184,6 +202,8 @@ impl<B: Bucket> Outside<B> {
 
     fn deliver(&self, past: &mut Past, suffix: String, content: Content) {
         past.serial += 1;
+        let is_passed = past.lives.keys().next_back().is_some_and(|last| suffix < *last);
+        self.tally.add("out of order", u64::from(is_passed && !past.lives.contains_key(&suffix)));
         let bytes = match content {
             Content::Empty => Vec::new(),
             Content::Broken => format!("no gzip {}", past.serial).into_bytes(),
@@ -199,11 +219,14 @@ impl<B: Bucket> Outside<B> {
         if self.stream.kind.keeps_metadata {
             object.metadata.insert("signature".into(), format!("{:x}", past.serial));
         }
-        object.error = past.refusing.map(|code| (Class::Object, code.to_owned()));
+        object.error = past.refusing.map(|(code, _)| (Class::Object, code.to_owned()));
+        self.tally.add("broken or empty", u64::from(matches!(content, Content::Broken | Content::Empty)));
         self.put(past, suffix, object);
     }
 
-    fn put(&self, past: &mut Past, suffix: String, object: Object) {
+    fn put(&self, past: &mut Past, suffix: String, mut object: Object) {
+        // What neither tag nor gzip vouches for has a checksum, as all objects have since S3 keeps them by default.
+        object.checksummed |= past.serial % 2 == 0 || !object.etag_is_md5 && !suffix.ends_with(".gz");
         self.bucket.put(&self.key(&suffix), object.clone());
         let (since, order) = (past.now, past.order);
         let life = past.lives.entry(suffix).or_default();
@@ -216,6 +239,7 @@ impl<B: Bucket> Outside<B> {
     fn alter(&self, past: &mut Past, nth: usize, alter: impl FnOnce(&mut Object, u64)) {
         let Some(suffix) = past.nth_here(nth) else { return };
         past.serial += 1;
+        self.tally.count("another tag");
         let serial = past.serial;
         let Some(mut object) = past.lives[&suffix].here.as_ref().map(|here| here.object.clone()) else { return };
         alter(&mut object, serial);
@@ -227,7 +251,8 @@ impl<B: Bucket> Outside<B> {
         self.bucket.remove(&self.key(suffix));
         let (since, order) = (past.now, past.order);
         let Some(life) = past.lives.get_mut(suffix) else { return };
-        life.gone = life.here.take().map(|here| Gone { object: here.object, since, order, settled: false });
+        life.gone = life.here.take().map(|here| Gone { object: here.object, since, order });
+        life.removals += 1;
     }
 
     fn put_back(&self, past: &mut Past, nth: usize) {
@@ -235,6 +260,7 @@ impl<B: Bucket> Outside<B> {
         if gone.is_empty() {
             return;
         }
+        self.tally.count("put back");
         let suffix = gone[nth % gone.len()].clone();
         let object = past.lives[&suffix].gone.as_ref().map(|gone| gone.object.clone());
         if let Some(mut object) = object {
@@ -248,6 +274,7 @@ impl<B: Bucket> Outside<B> {
         let before = shift(past.now, -retention);
         let is_old = |life: &Life| life.here.as_ref().is_some_and(|here| here.object.modified <= before);
         let old: Vec<_> = past.lives.iter().filter(|(_, life)| is_old(life)).map(|(s, _)| s.clone()).collect();
+        self.tally.add("expired", old.len() as u64);
         old.iter().for_each(|suffix| self.remove(past, suffix));
     }
 
@@ -273,6 +300,11 @@ impl<B: Bucket> Outside<B> {
 }
 
 impl Past {
+    /// With which code everything is refused.
+    pub fn refusing(&self) -> Option<&'static str> {
+        self.refusing.map(|(code, _)| code)
+    }
+
     fn nth_here(&self, nth: usize) -> Option<String> {
         let here: Vec<_> = self.lives.iter().filter(|(_, life)| life.here.is_some()).map(|(s, _)| s).collect();
         (!here.is_empty()).then(|| here[nth % here.len()].clone())
@@ -286,6 +318,9 @@ fn jiff_minute(at: Timestamp) -> String {
 
 fn gzip(serial: u64) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    write!(gzip, "{{\"Records\":[{serial}]}}").expect("memory takes it");
+    // Sizes differ, so that no two are taken for one another where bytes are counted.
+    let noise: u64 = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let filler = format!("{noise:016x}").repeat(1 + serial as usize % 3);
+    write!(gzip, "{{\"Records\":[{serial},\"{}\"]}}", &filler[serial as usize % 16..]).expect("memory takes it");
     gzip.finish().expect("memory takes it")
 }

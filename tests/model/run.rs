@@ -1,7 +1,7 @@
 //! Runs histories from seeds on several threads; a history that fails is made shorter before it is shown.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,83 +11,109 @@ use trailsync::destination::memory::Memory;
 use trailsync::ledger::Ledger;
 use trailsync::source::memory::MemorySource;
 
+use super::bucket::{Bucket, Vault};
 use super::history::{Event, History};
+use super::tally::Tally;
 use super::world::{Checked, World};
 
-const THREADS: usize = 4;
 /// Replays that are spent on making a failing history shorter.
 const REPLAYS: usize = 400;
+/// So many histories have everything in them.
+const ENOUGH: u64 = 200;
 
-/// Plays the histories of so many seeds over the twins in memory, or the one that `MODEL_SEED` names.
-pub fn histories_over_twins(default: u64) {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    if let Some(seed) = number("MODEL_SEED") {
-        let history = History::of(seed);
-        print!("{}", shown(seed, &history));
-        return played(seed).unwrap_or_else(|why| panic!("{why}"));
+/// What histories are played over, one after the other.
+pub trait Ground {
+    fn prepare() -> Self;
+
+    /// Plays one history, and says what happened in it.
+    fn play(&self, history: &History) -> Checked<Tally>;
+}
+
+/// The twins in memory.
+pub struct Twins;
+
+impl Ground for Twins {
+    fn prepare() -> Self {
+        Self
     }
-    let histories = number("MODEL_HISTORIES").unwrap_or(default);
+
+    fn play(&self, history: &History) -> Checked<Tally> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let dir = tempfile::tempdir_in(scratch()).expect("a directory");
+        runtime.block_on(async {
+            let ledger = Ledger::in_memory().await.map_err(|e| e.to_string())?;
+            play(history, MemorySource::new(history.setup.start), Memory::new(), ledger, dir.path()).await
+        })
+    }
+}
+
+/// Plays the histories of so many seeds, or the one that `<names>_SEED` names.
+pub fn histories<G: Ground>(names: &str, default: u64, threads: usize) {
+    let number = |what| std::env::var(format!("{names}_{what}")).ok().map(|text| text.parse().expect("a number"));
+    if let Some(seed) = number("SEED") {
+        let (ground, history) = (G::prepare(), History::of(seed));
+        print!("{}", shown(&ground, seed, &history));
+        return attempt(&ground, &history).map_or_else(|why| panic!("{why}"), |_| ());
+    }
+    let (count, first) = (number("HISTORIES").unwrap_or(default), number("FIRST").unwrap_or(0));
     let began = Instant::now();
-    let failures = Mutex::new(Vec::new());
-    let (next, stop) = (AtomicU64::new(number("MODEL_FIRST").unwrap_or(0)), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= histories {
-                        break;
-                    }
-                    if let Err(why) = played(seed) {
-                        failures.lock().expect("no panic holds it").push((seed, why));
-                        stop.store(true, Ordering::Relaxed);
-                    }
+    let (tally, failures) = (Tally::default(), Mutex::new(Vec::new()));
+    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+    let work = || {
+        let ground = G::prepare();
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                break;
+            }
+            match attempt(&ground, &History::of(seed)) {
+                Ok(happened) => tally.add_all(&happened),
+                Err(why) => {
+                    failures.lock().expect("no panic holds it").push((seed, why));
+                    stop.store(true, Ordering::Relaxed);
                 }
-            });
+            }
         }
-    });
+    };
+    thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
     if let Some((seed, why)) = failures.into_inner().expect("no panic holds it").into_iter().min() {
-        println!("after {} histories in {:.0} s", next.load(Ordering::Relaxed), began.elapsed().as_secs_f64());
-        panic!("{}\n{why}\nrun it again with MODEL_SEED={seed}", shown(seed, &shortened(History::of(seed), &why)));
+        let ground = G::prepare();
+        println!("after {} histories in {:.0} s", next.load(Ordering::Relaxed) - first, began.elapsed().as_secs_f64());
+        let shorter = shortened(&ground, History::of(seed), &why);
+        panic!("{}\n{why}\nrun it again with {names}_SEED={seed}", shown(&ground, seed, &shorter));
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{histories} histories in {seconds:.0} s, {:.0} a second", histories as f64 / seconds);
+    println!("{count} histories in {seconds:.0} s, {:.1} a second: {tally}", count as f64 / seconds);
+    let missing = tally.missing();
+    assert!(missing.is_empty() || count < ENOUGH, "these never happened: {missing:?}");
 }
 
-/// Plays one history that once showed a mistake.
-pub fn again(seed: u64) {
-    played(seed).unwrap_or_else(|why| panic!("{why}"));
-}
-
-fn played(seed: u64) -> Checked {
-    attempt(&History::of(seed))
-}
-
-/// Plays one history on a runtime of its own.
-fn attempt(history: &History) -> Checked {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let dir = tempfile::tempdir_in(scratch()).expect("a directory");
-    let run = || runtime.block_on(play(history, dir.path()));
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+fn attempt(ground: &impl Ground, history: &History) -> Checked<Tally> {
+    catch_unwind(AssertUnwindSafe(|| ground.play(history))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(format!("panicked: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
     })
 }
 
-async fn play(history: &History, dir: &std::path::Path) -> Checked {
-    let ledger = Ledger::in_memory().await.map_err(|e| e.to_string())?;
-    let (bucket, vault) = (MemorySource::new(history.setup.start), Memory::new());
-    let mut world = World::new(bucket, vault, ledger.clone(), dir, &history.setup).await?;
+/// Plays a history over these; `dir` is where the state is kept.
+pub async fn play<B: Bucket, V: Vault>(
+    history: &History,
+    bucket: B,
+    vault: V,
+    ledger: Ledger,
+    dir: &Path,
+) -> Checked<Tally> {
+    let mut world = World::new(bucket, vault, ledger, dir, &history.setup).await?;
     for (number, event) in history.events.iter().enumerate() {
         world.play(event).await.map_err(|why| format!("event {number}: {why}"))?;
     }
     world.calm_down().await.map_err(|why| format!("calm end: {why}"))?;
-    ledger.close().await;
-    Ok(())
+    world.ledger.close().await;
+    Ok(world.tally)
 }
 
 /// Leaves out events while the history still fails in the same way.
-fn shortened(mut history: History, why: &str) -> History {
+fn shortened(ground: &impl Ground, mut history: History, why: &str) -> History {
     let (mut chunk, mut replays) = (history.events.len().div_ceil(2), 0);
     while chunk > 0 {
         let mut at = 0;
@@ -95,7 +121,7 @@ fn shortened(mut history: History, why: &str) -> History {
             let mut shorter = history.clone();
             shorter.events.drain(at..(at + chunk).min(shorter.events.len()));
             replays += 1;
-            let fails = attempt(&shorter).is_err_and(|other| gist(&other) == gist(why));
+            let fails = attempt(ground, &shorter).is_err_and(|other| gist(&other) == gist(why));
             if fails { history = shorter } else { at += chunk }
         }
         chunk /= 2;
@@ -116,9 +142,9 @@ fn gist(why: &str) -> String {
         .collect()
 }
 
-fn shown(seed: u64, history: &History) -> String {
+fn shown(ground: &impl Ground, seed: u64, history: &History) -> String {
     let events: Vec<_> = history.events.iter().enumerate().map(line).collect();
-    let why = attempt(history).err().unwrap_or_default();
+    let why = attempt(ground, history).err().unwrap_or_default();
     format!("seed {seed}\n{:?}\n{}{why}\n", history.setup, events.concat())
 }
 

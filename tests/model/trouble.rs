@@ -21,7 +21,7 @@ use trailsync::source::memory::Fault;
 use trailsync::source::{FetchRequest, Fetched, ListPage, ListRequest, Source};
 
 use super::bench::{Bench, name, setup};
-use super::history::{Change, Cut, DAY, HOUR, MINUTE};
+use super::history::{Change, Cut, DAY, HOUR, MINUTE, Setup};
 
 const KMS: &str = "KMS.DisabledException";
 
@@ -59,6 +59,25 @@ async fn one_object_withheld_for_good_is_quarantined_and_holds_nothing_up() {
     bench.advance(DAY);
     bench.turn().await.expect("the stream is well");
     assert!(bench.is_mirrored(&late), "deep listings go on");
+}
+
+#[tokio::test]
+async fn a_version_that_fails_after_another_has_an_age_of_its_own() {
+    let retention = Some(30 * DAY);
+    let mut bench = Bench::at_rest(Setup { retention, ..setup("2024-03-10T12:00:00Z") }).await;
+    let suffix = name("2024-03-10T12:00:00Z", "a");
+    bench.outside.apply(&Change::RefuseAll(KMS));
+    bench.outside.deliver_as(&suffix);
+    bench.rest().await;
+    bench.advance(29 * DAY);
+    bench.outside.deliver_as(&suffix);
+    bench.rest().await;
+    let oldest = bench.ledger.checkpoints().await.unwrap()[0].oldest_missing;
+    assert_eq!(oldest, Some(bench.bucket.objects()[&bench.outside.key(&suffix)].modified));
+    bench.outside.tamper(&suffix);
+    bench.advance(DAY);
+    bench.rest().await;
+    assert_eq!(bench.alarms_of(&suffix).await, ["vanished"], "it was a day old, not thirty");
 }
 
 #[tokio::test]

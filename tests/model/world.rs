@@ -1,5 +1,6 @@
 //! Plays a history: the mirror over a bucket and a place for copies, its clocks, its deaths and its restarts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trailsync::clock::{ManualClock, Timestamp, shift};
+use trailsync::clock::{ManualClock, Timestamp, seconds_between, shift};
 use trailsync::config::{Poll, Tier};
 use trailsync::error::{Class, Error};
 use trailsync::ledger::Ledger;
@@ -18,8 +19,10 @@ use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task, Turn};
 use trailsync::share::Share;
 
 use super::bucket::{Bucket, Vault};
+use super::check::{Over, Present};
 use super::history::{Cut, DAY, Event, HOUR, MINUTE, Setup};
 use super::outside::Outside;
+use super::tally::Tally;
 use super::wire::{TOO_MANY, Wire, Wired};
 
 /// What went wrong, for people.
@@ -35,31 +38,45 @@ pub struct World<B: Bucket, V: Vault> {
     pub manifests: Manifests,
     pub rules: Rules,
     pub wire: Wire,
+    pub tally: Tally,
     pub mirror: WiredMirror<B, V>,
     pub progress: Progress,
     /// It died, lost power or could not publish: files may stand there that no row names.
     pub died: bool,
+    /// What was there after the turn before.
+    pub before: Present,
+    /// How often an object was found to be gone, by suffix.
+    pub missed: BTreeMap<String, u64>,
+    /// What was ever in quarantine, by suffix.
+    pub quarantined: BTreeSet<String>,
+    /// The service's clock was wrong at any time.
+    pub service_was_wrong: bool,
+    /// When the clocks were set last, right or wrong.
+    pub clocks_set: Timestamp,
+    pub ours_ahead: i64,
+    pub service_ahead: i64,
+    /// LIST and GET requests that were recorded when this process began.
+    pub requests_before: (u64, u64),
+    /// This process has given up what was under way.
+    pub abandoned: bool,
     /// Nothing can be said of when things must be found before this time, as the service's clock was wrong.
     pub blurred: Timestamp,
     /// What was there by then is found by the next turn that leaves nothing to do: the first listing, or a full one
     /// that somebody asked for, began later.
     pub backlog: Option<u64>,
-    pub files: std::collections::BTreeMap<String, Vec<u8>>,
     clock: ManualClock,
-    ours_ahead: i64,
-    service_ahead: i64,
+    last_turn: Option<Timestamp>,
 }
 
 impl<B: Bucket, V: Vault> World<B, V> {
     /// A new mirror; its manifests go below `dir`.
     pub async fn new(bucket: B, vault: V, ledger: Ledger, dir: &Path, setup: &Setup) -> Checked<Self> {
         let outside = Outside::new(bucket, setup);
-        let (manifests, rules, wire) = (Manifests::under(dir), rules(setup), Wire::default());
+        let (manifests, rules, tally) = (Manifests::under(dir), rules(setup), outside.tally.clone());
+        let wire = Wire::new(tally.clone());
         let clock = ManualClock::at(setup.start);
         let mirror = connect(&outside, &vault, &ledger, &manifests, &clock, &rules, &wire);
         let progress = mirror.resume((*outside.stream).clone()).await.map_err(|e| e.to_string())?;
-        let (blurred, files) = (Timestamp::MIN, std::collections::BTreeMap::new());
-        let (died, ours_ahead, service_ahead) = (false, 0, 0);
         outside.bucket.set_time(setup.start);
         Ok(Self {
             outside,
@@ -68,15 +85,23 @@ impl<B: Bucket, V: Vault> World<B, V> {
             manifests,
             rules,
             wire,
+            tally,
             mirror,
             progress,
-            died,
-            blurred,
+            died: false,
+            before: Present::default(),
+            missed: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            service_was_wrong: false,
+            clocks_set: setup.start,
+            ours_ahead: 0,
+            service_ahead: 0,
+            requests_before: (0, 0),
+            abandoned: false,
+            blurred: Timestamp::MIN,
             backlog: None,
-            files,
             clock,
-            ours_ahead,
-            service_ahead,
+            last_turn: None,
         })
     }
 
@@ -87,6 +112,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             Event::Bucket(change) => self.outside.apply(change),
             Event::Meanwhile(at, change) => {
                 let (outside, change) = (self.outside.clone(), change.clone());
+                self.tally.count("changed in the middle of a turn");
                 self.wire.meanwhile(*at, move || outside.apply(&change));
             }
             // When both are wrong nobody can tell.
@@ -99,7 +125,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 self.died = true;
                 self.vault.fail_publish_after(*visible);
             }
-            Event::Full(full) => self.vault.set_full(*full),
+            Event::Full(full) => {
+                self.tally.add("disk full", u64::from(*full));
+                self.vault.set_full(*full);
+            }
             Event::PageSize(entries) => self.outside.bucket.set_page_size(*entries),
             Event::Turn { poll, brief, cut } => {
                 self.turn(*poll, *brief, *cut).await?;
@@ -107,10 +136,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
             Event::Restart => self.restart().await?,
             Event::PowerCut => {
                 self.died = true;
+                self.tally.count("power cut");
                 self.vault.cut_power();
-                self.files = self.vault.files();
                 self.restart().await?;
-                self.check_rows_have_files().await?;
+                self.check_power_cut().await?;
             }
             Event::Everything => {
                 self.backlog = Some(self.outside.past().order);
@@ -168,48 +197,60 @@ impl<B: Bucket, V: Vault> World<B, V> {
         let order = self.outside.past().order;
         let began = self.outside.past().now;
         self.backlog.get_or_insert(order);
-        let stop = CancellationToken::new();
+        self.tally.off(self.ours_ahead, self.service_ahead);
+        self.tally.waited(self.last_turn.replace(began).map_or(0, |last| seconds_between(last, began)));
         let until = Instant::now() + if brief { Duration::ZERO } else { Duration::from_secs(600) };
-        let task = Task { poll, until, stop: stop.clone() };
-        let (kill_at, stop_at, polls) = match cut {
-            Cut::Not => (None, None, u32::MAX),
-            Cut::Killed(at) => (Some(at), None, u32::MAX),
-            Cut::Dropped(polls) => (None, None, polls),
-            Cut::Stopped(at) => (None, Some((at, stop.clone())), u32::MAX),
-        };
-        self.wire.begin(kill_at, stop_at);
-        let result = tokio::select! {
-            biased;
-            result = Limited { future: pin!(self.mirror.turn(&mut self.progress, &task)), polls } => result,
-            () = self.wire.killed() => None,
-        };
+        let task = Task { poll, until, stop: CancellationToken::new() };
+        let result = self.cut_short(&task, cut).await;
+        let happened = self.wire.happened();
         if self.wire.end() > TOO_MANY {
             return Err("a turn that does not end".into());
         }
+        let stopped = task.stop.is_cancelled();
+        self.tally.add("stopped", u64::from(stopped));
+        self.abandoned |= stopped || matches!(result, Some(Err(_)));
         match &result {
             None => {
                 self.died = true;
+                self.tally.count("killed");
                 self.restart().await?;
             }
             Some(Err(error)) if error.class() == Class::Fatal => return Err(error.to_string()),
-            Some(Err(_)) => {}
-            Some(Ok(turn)) => {
-                if poll && !turn.unfinished && !stop.is_cancelled() && self.service_ahead == 0 {
-                    self.check_found(began, order).await?;
-                }
-            }
+            Some(_) => {}
         }
-        self.check_files_stay()?;
-        self.check_listed_through().await?;
+        let turn = result.as_ref().and_then(|result| result.as_ref().ok().copied());
+        let complete = poll && !stopped && turn.is_some_and(|turn| !turn.unfinished);
+        self.check_turn(&Over { began, order, complete, turn, happened }).await?;
         Ok(result)
+    }
+
+    /// Plays a turn until it ends, or until the process dies.
+    async fn cut_short(&mut self, task: &Task, cut: Cut) -> Option<Result<Turn, Error>> {
+        let (kill_at, stop_at, polls) = match cut {
+            Cut::Not => (None, None, u32::MAX),
+            Cut::Killed(at) => (Some(at), None, u32::MAX),
+            Cut::Dropped(polls) => (None, None, polls * B::POLLS),
+            Cut::Stopped(at) => (None, Some((at, task.stop.clone())), u32::MAX),
+        };
+        self.wire.begin(kill_at, stop_at);
+        tokio::select! {
+            biased;
+            result = Limited { future: pin!(self.mirror.turn(&mut self.progress, task)), polls } => result,
+            () = self.wire.killed() => None,
+        }
     }
 
     /// A new process over the same state.
     pub async fn restart(&mut self) -> Checked {
+        self.tally.count("restarted");
+        self.ledger = self.vault.reopen(self.ledger.clone()).await?;
         self.mirror =
             connect(&self.outside, &self.vault, &self.ledger, &self.manifests, &self.clock, &self.rules, &self.wire);
         let stream = (*self.outside.stream).clone();
         self.progress = self.mirror.resume(stream).await.map_err(|e| e.to_string())?;
+        self.requests_before = (self.progress.checkpoint.lists.values().sum(), self.progress.checkpoint.gets);
+        self.abandoned = false;
+        self.wire.restart();
         Ok(())
     }
 
@@ -227,6 +268,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
             // What was listed under a clock that was a little ahead counts for so much longer.
             self.blurred = shift(now, self.service_ahead.clamp(0, 4 * DAY));
         }
+        if (self.ours_ahead, self.service_ahead) != (ours, service) {
+            self.clocks_set = now;
+        }
+        self.service_was_wrong |= service != 0;
         (self.ours_ahead, self.service_ahead) = (ours, service);
         self.clock.set(shift(now, ours));
         self.outside.bucket.set_time(shift(now, service));

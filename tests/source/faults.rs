@@ -67,6 +67,20 @@ async fn bodies_break_end_early_stall_and_lie() {
 }
 
 #[tokio::test]
+async fn a_damaged_body_of_an_object_with_a_checksum_ends_in_an_error() {
+    let bucket = bucket();
+    bucket.change("p/a", |object| object.checksummed = true);
+    for fault in [Fault::ShortBody(1), Fault::FlippedBit(1)] {
+        bucket.fail_fetch(1, fault);
+        let fetched = bucket.fetch(&whole("p/a")).await.unwrap();
+        assert!(fetched.checksummed);
+        let error = read(fetched.body).await.unwrap_err();
+        assert_eq!((error.class(), error.code()), (Class::Transient, "ChecksumMismatch"));
+    }
+    assert_eq!(read(bucket.fetch(&whole("p/a")).await.unwrap().body).await.unwrap(), b"p/a");
+}
+
+#[tokio::test]
 async fn listings_above_what_a_role_may_list_are_denied() {
     let bucket = bucket();
     bucket.allow_listing_only(["p/".to_owned()]);

@@ -39,7 +39,12 @@ impl Shared {
 
     /// Any role.
     pub async fn with(spec: RoleSpec) -> Self {
-        let world = World::new(FakeClock::system());
+        Self::at(FakeClock::system(), spec).await
+    }
+
+    /// Any role, by any clock.
+    pub async fn at(clock: FakeClock, spec: RoleSpec) -> Self {
+        let world = World::new(clock);
         world.add_bucket(BucketSpec::new(BUCKET, A, REGION));
         let role = world.add_role(A, "logs/ReadB", spec);
         let user = world.add_user(B, "mirror", policies::assume_role(&role));

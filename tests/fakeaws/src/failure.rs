@@ -136,6 +136,12 @@ impl Failure {
                 "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.",
             ),
             Fault::AccessDenied | Fault::KmsDenied => Failure::access_denied(),
+            Fault::KmsDisabled => {
+                Failure::bad_request("KMS.DisabledException", "The KMS key of this object is disabled.")
+            }
+            Fault::Refusal { status, code } => {
+                Failure { status: *status, ..Failure::bad_request(code, "A fault refuses this request.") }
+            }
             Fault::InvalidObjectState => Failure::archived("GLACIER"),
             Fault::NoSuchKey => Failure::no_such_key(""),
             Fault::PreconditionFailed => Failure::precondition("If-Match"),

@@ -43,6 +43,13 @@ pub enum Fault {
     AccessDenied,
     /// As S3 reports a missing `kms:Decrypt`: a plain `AccessDenied`.
     KmsDenied,
+    /// As S3 reports a KMS key that its owner has disabled.
+    KmsDisabled,
+    /// Any other error, by its status and code.
+    Refusal {
+        status: u16,
+        code: String,
+    },
     InvalidObjectState,
     NoSuchKey,
     PreconditionFailed,
@@ -92,6 +99,8 @@ pub enum Schedule {
     Times(u64),
     /// Each n-th.
     Every(u64),
+    /// The n-th alone; 1 is the next.
+    Nth(u64),
 }
 
 /// A fault with its address.
@@ -103,6 +112,9 @@ pub struct Rule {
     pub ops: Vec<Op>,
     #[serde(default)]
     pub key_contains: Option<String>,
+    /// This key alone.
+    #[serde(default)]
+    pub key: Option<String>,
     /// The account of the caller.
     #[serde(default)]
     pub account: Option<String>,
@@ -141,9 +153,9 @@ struct Armed {
     seen: u64,
 }
 
-/// A fault being addressed; it is armed by [`times`](Injection::times),
+/// A fault being addressed; it is armed by [`times`](Injection::times), [`nth`](Injection::nth),
 /// [`every`](Injection::every) or [`always`](Injection::always).
-#[must_use = "a fault is armed by `times`, `every` or `always`"]
+#[must_use = "a fault is armed by `times`, `nth`, `every` or `always`"]
 pub struct Injection<'a> {
     faults: &'a Faults,
     rule: Rule,
@@ -155,6 +167,7 @@ impl Faults {
             fault,
             ops: Vec::new(),
             key_contains: None,
+            key: None,
             account: None,
             bucket: None,
             role_arn: None,
@@ -227,6 +240,12 @@ impl Injection<'_> {
         self
     }
 
+    /// Only on this key; other keys may contain it.
+    pub fn key(mut self, key: &str) -> Self {
+        self.rule.key = Some(key.to_owned());
+        self
+    }
+
     /// Only for callers of this account; for a session that is the role's.
     pub fn account(mut self, account: &str) -> Self {
         self.rule.account = Some(account.to_owned());
@@ -247,6 +266,11 @@ impl Injection<'_> {
     /// Strikes the next `n` matching requests.
     pub fn times(self, n: u64) -> FaultId {
         self.arm(Schedule::Times(n))
+    }
+
+    /// Strikes the `n`-th matching request from now on, and no other.
+    pub fn nth(self, n: u64) -> FaultId {
+        self.arm(Schedule::Nth(n))
     }
 
     /// Strikes each `n`-th matching request.
@@ -271,6 +295,7 @@ impl Rule {
         let is =
             |wanted: &Option<String>, given: Option<&str>| wanted.as_deref().is_none_or(|wanted| given == Some(wanted));
         (self.ops.is_empty() || self.ops.contains(&op))
+            && is(&self.key, target.key.as_deref())
             && is(&self.account, account)
             && is(&self.bucket, target.bucket.as_deref())
             && is(&self.role_arn, target.role_arn.as_deref())
@@ -285,6 +310,7 @@ impl Armed {
             Schedule::Always => true,
             Schedule::Times(n) => self.seen <= n,
             Schedule::Every(n) => self.seen.is_multiple_of(n),
+            Schedule::Nth(n) => self.seen == n,
         }
     }
 }
@@ -325,6 +351,15 @@ mod tests {
         faults.inject(Fault::InternalError).every(3);
         let struck: Vec<bool> = (0..6).map(|_| !faults.strike(Op::GetObject, &get("k"), None).is_empty()).collect();
         assert_eq!(struck, [false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn the_third_alone_means_no_other_and_a_key_alone_no_longer_one() {
+        let faults = Faults::default();
+        faults.inject(Fault::InternalError).key("k").nth(3);
+        assert!(faults.strike(Op::GetObject, &get("kk"), None).is_empty());
+        let struck: Vec<bool> = (0..5).map(|_| !faults.strike(Op::GetObject, &get("k"), None).is_empty()).collect();
+        assert_eq!(struck, [false, false, true, false, false]);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::store::Store;
 use crate::sync::Shared;
 use crate::trail::Trail;
 
+/// No page of a listing has more keys, whatever is asked for.
+const MOST_KEYS: usize = 1_000;
+
 /// A bucket to create.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BucketSpec {
@@ -65,6 +68,8 @@ pub(crate) struct Inner {
     pub endpoint_region: Shared<Option<String>>,
     /// Signatures are taken whatever their time.
     pub any_signing_time: Shared<bool>,
+    /// No page of a listing is longer, whatever is asked for.
+    pub page_size: Shared<usize>,
     /// What the control interface tells about this world.
     pub scenario: Shared<Value>,
     pub trails: Shared<Vec<Trail>>,
@@ -88,6 +93,7 @@ impl World {
             meter: Meter::default(),
             endpoint_region: Shared::default(),
             any_signing_time: Shared::default(),
+            page_size: Shared::new(MOST_KEYS),
             scenario: Shared::default(),
             trails: Shared::default(),
             progress: Shared::default(),
@@ -267,6 +273,11 @@ impl World {
     /// `AuthorizationHeaderMalformed`. Unpinned, the endpoint is in whichever region was signed for.
     pub fn set_endpoint_region(&self, region: Option<&str>) {
         *self.0.endpoint_region.write() = region.map(str::to_owned);
+    }
+
+    /// How many keys a page of a listing has at most; S3 may give fewer than were asked for.
+    pub fn set_page_size(&self, keys: usize) {
+        *self.0.page_size.write() = keys.min(MOST_KEYS);
     }
 
     /// Creates or overwrites.

@@ -62,6 +62,8 @@ async fn errors_come_with_the_codes_of_the_service() {
         (Fault::RequestTimeout, 400, "RequestTimeout"),
         (Fault::AccessDenied, 403, "AccessDenied"),
         (Fault::KmsDenied, 403, "AccessDenied"),
+        (Fault::KmsDisabled, 400, "KMS.DisabledException"),
+        (Fault::Refusal { status: 418, code: "Weird".into() }, 418, "Weird"),
         (Fault::InvalidObjectState, 403, "InvalidObjectState"),
         (Fault::NoSuchKey, 404, "NoSuchKey"),
         (Fault::PreconditionFailed, 412, "PreconditionFailed"),
@@ -109,6 +111,16 @@ async fn listings_lie_in_every_way_that_a_client_must_survive() {
     assert!(!list(&aws, &key).text().contains("</ListBucketResult>"));
     faults.inject(Fault::ListGiantXml { bytes: 1 << 20 }).times(1);
     assert!(list(&aws, &key).body.len() > 1 << 20);
+    assert_eq!(list(&aws, &key).elements("Key"), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_bucket_may_give_fewer_keys_than_were_asked_for() {
+    let (aws, key) = bucket().await;
+    aws.world().set_page_size(1);
+    let page = list(&aws, &key);
+    assert_eq!((page.elements("Key"), page.element("IsTruncated").as_deref()), (vec!["a".to_owned()], Some("true")));
+    aws.world().set_page_size(1_000);
     assert_eq!(list(&aws, &key).elements("Key"), ["a", "b"]);
 }
 

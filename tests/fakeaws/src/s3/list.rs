@@ -19,9 +19,6 @@ use crate::store::{After, Last, Page, PageQuery};
 use crate::world::World;
 use crate::xml::Xml;
 
-/// No page is longer, whatever is asked for.
-const MOST_KEYS: usize = 1_000;
-
 /// A page with what it says about its successor, which faults may falsify.
 struct Claimed {
     page: Page,
@@ -42,7 +39,7 @@ pub(super) fn v2(world: &World, input: &ListObjectsV2Input, faults: &[Fault]) ->
         prefix: input.prefix.as_deref().unwrap_or_default(),
         delimiter: non_empty(input.delimiter.as_deref()),
         after,
-        max_keys: max_keys(input.max_keys)?,
+        max_keys: max_keys(world, input.max_keys)?,
     };
     let page = page(world, &input.bucket, &query)?;
     let next = page.last.as_ref().map(|last| seal_token(world, last));
@@ -96,7 +93,7 @@ fn v2_document(
 pub(super) fn v1(world: &World, input: &ListObjectsInput, faults: &[Fault]) -> Result<String, Failure> {
     let encoding = Encoding::named(input.encoding_type.as_ref().map(|kind| kind.as_str()))?;
     let marker = non_empty(input.marker.as_deref());
-    let max_keys = max_keys(input.max_keys)?;
+    let max_keys = max_keys(world, input.max_keys)?;
     let query = PageQuery {
         prefix: input.prefix.as_deref().unwrap_or_default(),
         delimiter: non_empty(input.delimiter.as_deref()),
@@ -173,13 +170,14 @@ fn page(world: &World, bucket: &str, query: &PageQuery<'_>) -> Result<Page, Fail
     Ok(found.store.page(query))
 }
 
-fn max_keys(asked: Option<i32>) -> Result<usize, Failure> {
-    let asked = asked.map_or(Ok(MOST_KEYS), usize::try_from);
+fn max_keys(world: &World, asked: Option<i32>) -> Result<usize, Failure> {
+    let most = *world.inner().page_size.read();
+    let asked = asked.map_or(Ok(most), usize::try_from);
     let negative = |_| {
         let message = "Argument maxKeys must be an integer between 0 and 2147483647";
         Failure::bad_request("InvalidArgument", message)
     };
-    asked.map(|asked| asked.min(MOST_KEYS)).map_err(negative)
+    asked.map(|asked| asked.min(most)).map_err(negative)
 }
 
 fn items(xml: &mut Xml, page: &Page, encoding: Encoding, owner: Option<&str>) {
