@@ -16,8 +16,12 @@ use crate::mirror::{Mirror, Permits, Rules};
 use crate::prove::{self, Prover};
 use crate::role::{Keeper, Process};
 use crate::scheduler::Runner;
+use crate::scrub::{self, Pace, RealTiming, Scrubber};
 use crate::share::Share;
 use crate::source::s3::S3Source;
+
+/// Objects that are read again before it is recorded how far that is.
+const SCRUBBED_A_TURN: u64 = 1000;
 
 /// A source, ready to run.
 pub struct Parts {
@@ -27,6 +31,10 @@ pub struct Parts {
     pub mirror: Arc<Mirror<S3Source, Local>>,
     /// Proves what is mirrored.
     pub prover: Arc<Prover<S3Source, Local>>,
+    /// Reads the copy again.
+    pub scrubber: Arc<Scrubber<S3Source, Local>>,
+    /// It is switched on.
+    pub scrubs: bool,
     /// What to discover.
     pub wanted: Wanted,
     /// Its configuration.
@@ -40,20 +48,39 @@ pub struct Parts {
 /// # Errors
 /// `Fatal` when a destination cannot be used, `Stream` when an endpoint's CA bundle or proxy cannot.
 pub fn assemble(config: &Config, ledger: &Ledger, process: &Process) -> Result<Vec<Parts>, Error> {
+    let rate = config.scrub.mib_per_second << 20;
+    assemble_paced(config, ledger, process, Some(rate))
+}
+
+/// The same, reading copies again at so many bytes a second, all sources together.
+///
+/// # Errors
+/// As for [`assemble`].
+pub fn assemble_paced(
+    config: &Config,
+    ledger: &Ledger,
+    process: &Process,
+    bytes_per_second: Option<u64>,
+) -> Result<Vec<Parts>, Error> {
+    let pace = Arc::new(Pace::new(bytes_per_second, RealTiming::default()));
     let objects = Share::among(config.sources.len(), config.concurrency.objects);
     let passes = Share::among(config.sources.len(), config.concurrency.passes);
     let sources = config.sources.values().zip(objects).zip(passes);
-    sources.map(|((source, objects), passes)| parts(config, source, ledger, process, objects, passes)).collect()
+    let shares = |(objects, passes)| Shares { objects, passes, pace: pace.clone() };
+    sources
+        .map(|((source, objects), passes)| parts(config, source, ledger, process, shares((objects, passes))))
+        .collect()
 }
 
-fn parts(
-    config: &Config,
-    source: &Source,
-    ledger: &Ledger,
-    process: &Process,
+/// What a source has of what all share.
+struct Shares {
     objects: Share,
     passes: Share,
-) -> Result<Parts, Error> {
+    pace: Arc<Pace>,
+}
+
+fn parts(config: &Config, source: &Source, ledger: &Ledger, process: &Process, shares: Shares) -> Result<Parts, Error> {
+    let Shares { objects, passes, pace } = shares;
     let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
     let bucket = S3Source::new(source, keeper.clone(), process.http.get(&source.endpoints)?);
     let tree = Local::open(&source.destination)?;
@@ -72,7 +99,11 @@ fn parts(
     let service = CloudTrail::new(&source.endpoints, keeper.clone(), process.http.get(&source.endpoints)?);
     let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
     let prover = Arc::new(Prover::new(mirror.clone(), keyring, proof_rules(source, &wanted)));
-    Ok(Parts { keeper, mirror, prover, wanted, source: source.clone(), passes })
+    let every = i64::try_from(config.scrub.every.as_secs()).unwrap_or(i64::MAX);
+    let rules = scrub::Rules { wanted: wanted.clone(), every, pace, objects_a_turn: SCRUBBED_A_TURN };
+    let scrubber = Arc::new(Scrubber::new(mirror.clone(), prover.clone(), rules));
+    let scrubs = config.scrub.mib_per_second > 0;
+    Ok(Parts { keeper, mirror, prover, scrubber, scrubs, wanted, source: source.clone(), passes })
 }
 
 fn proof_rules(source: &Source, wanted: &Wanted) -> prove::Rules {
@@ -94,6 +125,7 @@ impl Parts {
             poll: self.source.poll,
             passes: self.passes,
             prover: self.prover,
+            scrubber: self.scrubs.then_some(self.scrubber),
             session,
         }
     }

@@ -23,12 +23,14 @@ mod keys;
 mod open;
 mod proof;
 mod report;
+mod scrub;
 
 pub use audit::AuditCommit;
 pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use proof::{ChainRow, DigestRow, ProofCommit};
 pub use report::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
+pub use scrub::{ScrubCommit, ScrubRow};
 
 /// The open database.
 #[derive(Debug, Clone)]
@@ -141,6 +143,8 @@ pub struct Commit {
     pub resolved: Vec<String>,
     /// What to alarm.
     pub alarms: Vec<Alarm>,
+    /// Keys of damaged copies that are whole again, and what was done.
+    pub mended: Vec<(String, String)>,
 }
 
 impl Commit {
@@ -151,6 +155,7 @@ impl Commit {
             && self.failed.is_empty()
             && self.resolved.is_empty()
             && self.alarms.is_empty()
+            && self.mended.is_empty()
     }
 }
 
@@ -248,6 +253,9 @@ impl Ledger {
             }
             for alarm in &commit.alarms {
                 upsert_alarm(&mut transaction, &stream.source, id, alarm, now).await?;
+            }
+            for (key, what) in &commit.mended {
+                scrub::clear_mended(&mut transaction, &stream.source, id, key, what, now).await?;
             }
             let last_key = commit.inserted.last().map(|record| format!("{}{}", stream.prefix, record.suffix));
             save_progress(&mut transaction, id, progress, last_key, (objects, bytes)).await?;
@@ -479,11 +487,14 @@ impl Ledger {
 
     /// How many objects of the stream are in their first tries, and how many in quarantine.
     ///
+    /// Damaged copies that are fetched again were mirrored once: they hold up no listing.
+    ///
     /// # Errors
     /// As for [`Ledger::checkpoint`].
     pub async fn failures_count(&self, stream: &Stream, id: StreamId) -> Result<(u64, u64), Error> {
         let row = sqlx::query(
-            "SELECT coalesce(sum(quarantined = 0), 0) AS failing, coalesce(sum(quarantined), 0) AS quarantined
+            "SELECT coalesce(sum(quarantined = 0 AND code NOT IN ('RottenCopy', 'LostCopy', 'RottenMetadata', 'LostMetadata')), 0)
+                 AS failing, coalesce(sum(quarantined), 0) AS quarantined
              FROM quarantine WHERE stream = ?",
         )
         .bind(id.0)

@@ -16,7 +16,8 @@
 //! 8. Days later the day is sealed: its rows become a manifest, here and beside the copy.
 //! 9. Every hour the trail's signed digest comes the same way; [`prove`] reads it from the copy, judges it with the
 //!    [`keyring`]'s keys, and looks for every log that it names. What no listing showed is fetched at once.
-//! 10. [`status`] says in one vocabulary how far every account is.
+//! 10. Slowly, all the time, [`scrub`] reads the copy again; what rotted or was lost is fetched once more.
+//! 11. [`status`] says in one vocabulary how far every account is.
 //!
 //! # Promises
 //!
@@ -31,6 +32,7 @@
 
 // Values: what things are.
 pub mod clock;
+pub mod damage;
 pub mod error;
 pub mod failpoint;
 pub mod key;
@@ -71,6 +73,7 @@ pub mod discover;
 pub mod mirror;
 pub mod plan;
 pub mod prove;
+pub mod scrub;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

@@ -111,6 +111,7 @@ async fn execute(
             let terminal = out.is_terminal();
             cli::policy::policy(config, options, terminal, &mut out)
         }
+        Command::Scrub(options) => cli::scrub::scrub(config, options, &process(), stop, &mut out).await,
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
         Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
         Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),

@@ -123,6 +123,38 @@ impl Manifests {
         Merged::new(lines)
     }
 
+    /// The bytes of a file by its name, damaged or not; `None` when there is none or the disk cannot read it.
+    ///
+    /// # Errors
+    /// What else the file system says.
+    pub fn bytes(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.dir.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a file again durably, from its recorded bytes; what stood there stays beside it, named by the time.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn restore(&self, name: &str, bytes: &[u8], now: i64) -> io::Result<()> {
+        let path = self.dir.join(name);
+        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        create_dirs_durably(parent)?;
+        let staged = path.with_extension("restored");
+        let mut file = create_anew(&staged)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        if path.exists() {
+            std::fs::hard_link(&path, path.with_extension(format!("damaged-{now}")))?;
+        }
+        std::fs::rename(&staged, &path)?;
+        File::open(parent)?.sync_all()
+    }
+
     /// Where a generation stands.
     pub fn path(&self, stream: &Stream, day: Day, generation: u32) -> PathBuf {
         self.dir.join(file_name(stream, day, generation))

@@ -20,6 +20,7 @@ use crate::source::Source;
 use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
 mod compare;
+pub(crate) mod mend;
 mod meter;
 mod outcome;
 mod retries;
@@ -147,6 +148,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             self.seal(progress, None).await?;
         }
         Ok(Turn { stored: progress.stored - before, unfinished })
+    }
+
+    /// Tries again what is due, of objects that failed or were damaged, and lists nothing.
+    ///
+    /// # Errors
+    /// As for [`Mirror::turn`].
+    pub async fn try_again(&self, progress: &mut Progress, task: &Task) -> Result<(), Error> {
+        self.retry_failures(progress, task).await
     }
 
     /// Lists the latest minutes; again when the first page shows that the clocks had parted.

@@ -21,6 +21,7 @@ use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::prove::{Proved, Prover};
 use crate::retry::Delays;
 use crate::role::SessionState;
+use crate::scrub::{Scrubbed, Scrubber};
 use crate::share::Share;
 use crate::source::Source;
 use crate::trouble::{Say, Trouble};
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const PROOF_EVERY: Duration = Duration::from_secs(60);
 /// The same while something is waited for that comes soon.
 const PROOF_SOON: Duration = Duration::from_secs(5);
+/// A scrub that rests, or had trouble, is looked at again after so long.
+const SCRUB_EVERY: Duration = Duration::from_secs(300);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -49,6 +52,8 @@ pub struct Runner<S, D: Destination> {
     pub passes: Share,
     /// Proves what is mirrored.
     pub prover: Arc<Prover<S, D>>,
+    /// Reads the copy again, when nothing else is waiting; `None` where that is switched off.
+    pub scrubber: Option<Arc<Scrubber<S, D>>>,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
 }
@@ -89,6 +94,9 @@ struct Loop<S, D: Destination> {
     proofs: JoinSet<Result<Proved, Error>>,
     next_proof: Instant,
     proof_trouble: Trouble,
+    scrubs: JoinSet<Result<Scrubbed, Error>>,
+    next_scrub: Instant,
+    scrub_trouble: Trouble,
     /// Streams that run and are to run again at once: there is something to fetch by its key.
     again: HashSet<String>,
     skewed: bool,
@@ -117,6 +125,9 @@ impl<S: Source, D: Destination> Runner<S, D> {
             proofs: JoinSet::new(),
             next_proof: Instant::now(),
             proof_trouble: Trouble::default(),
+            scrubs: JoinSet::new(),
+            next_scrub: Instant::now() + PROOF_SOON,
+            scrub_trouble: Trouble::default(),
             again: HashSet::new(),
             skewed: false,
             runner: self,
@@ -126,6 +137,11 @@ impl<S: Source, D: Destination> Runner<S, D> {
         this.discoveries.shutdown().await;
         // What it has judged and not recorded is judged again.
         this.proofs.shutdown().await;
+        // It stops after the file that it reads, and what it did not record is read again.
+        if !this.stop.is_cancelled() {
+            this.scrubs.abort_all();
+        }
+        while this.scrubs.join_next().await.is_some() {}
         while let Some(finished) = this.turns.join_next_with_id().await {
             let went = this.turn_ended(finished).await;
             this.survive(went)?;
@@ -143,6 +159,9 @@ impl<S: Source, D: Destination> Loop<S, D> {
             let blocked = self.start_turns();
             self.start_discovery();
             self.start_proof();
+            if !blocked {
+                self.start_scrub();
+            }
             let next = self.next_wake();
             let passes = self.runner.passes.clone();
             let went = tokio::select! {
@@ -151,6 +170,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 Some(finished) = self.turns.join_next_with_id() => self.turn_ended(finished).await,
                 Some(found) = self.discoveries.join_next() => self.discovered(found).await,
                 Some(proved) = self.proofs.join_next() => self.proved(proved).await,
+                Some(scrubbed) = self.scrubs.join_next() => self.scrubbed(scrubbed).await,
                 changed = self.runner.session.changed() => match changed {
                     Ok(()) => self.record_session().await,
                     // The keeper ends with the process.
@@ -203,7 +223,9 @@ impl<S: Source, D: Destination> Loop<S, D> {
 
     fn next_wake(&self) -> Instant {
         let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
-        if self.proofs.is_empty() { next.min(self.next_proof) } else { next }
+        let next = if self.proofs.is_empty() { next.min(self.next_proof) } else { next };
+        let scrubs = self.runner.scrubber.is_some() && self.scrubs.is_empty();
+        if scrubs { next.min(self.next_scrub) } else { next }
     }
 
     /// Streams that were found before are polled at once, even when discovery fails.
@@ -410,6 +432,47 @@ impl<S: Source, D: Destination> Loop<S, D> {
             }
             Err(panicked) => {
                 error!(%source, error = %panicked, "The proof ended unexpectedly; it goes on from what was recorded");
+                Ok(())
+            }
+        }
+    }
+
+    /// Only while no turn waits for its permit: whatever else is to be done comes first.
+    fn start_scrub(&mut self) {
+        let Some(scrubber) = self.runner.scrubber.clone() else { return };
+        if Instant::now() < self.next_scrub || !self.scrubs.is_empty() {
+            return;
+        }
+        self.next_scrub = Instant::now() + SCRUB_EVERY;
+        let stop = self.stop.clone();
+        self.scrubs.spawn(async move { scrubber.turn(&stop).await });
+    }
+
+    /// Whatever goes wrong with the scrub is said, and does not touch the mirror.
+    async fn scrubbed(&mut self, scrubbed: Result<Result<Scrubbed, Error>, JoinError>) -> Result<(), Error> {
+        let (now, ours) = (Instant::now(), self.runner.mirror.service_clock().ours());
+        let (source, ledger) = (self.runner.wanted.source.clone(), self.runner.mirror.ledger().clone());
+        match scrubbed {
+            Ok(Ok(scrubbed)) => {
+                if self.scrub_trouble.recovered(now).is_some() {
+                    info!(%source, "The scrub goes on");
+                }
+                ledger.clear_alarm(&source, "scrub", "", ours).await?;
+                if scrubbed.more {
+                    self.next_scrub = now;
+                }
+                self.wake(scrubbed.wake).await
+            }
+            Ok(Err(error)) => {
+                if self.scrub_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(%source, code = error.code(), "The scrub waits: {error}");
+                    let detail = format!("the scrub waits, the mirror goes on: {error}");
+                    ledger.alarm(&source, &Alarm { kind: "scrub", subject: String::new(), detail }, ours).await?;
+                }
+                Ok(())
+            }
+            Err(panicked) => {
+                error!(%source, error = %panicked, "The scrub ended unexpectedly; it goes on from what was recorded");
                 Ok(())
             }
         }

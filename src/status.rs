@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
-use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, SessionRow};
+use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, ScrubRow, SessionRow};
 
 mod proof;
 
@@ -81,6 +81,8 @@ pub struct Status {
     pub unknown_folders: Vec<AlarmRow>,
     /// Regions whose public keys cannot be asked for, and why.
     pub key_requests: Vec<KeyRequestRow>,
+    /// How far each source's copy was read again, and what was found.
+    pub scrubs: Vec<ScrubRow>,
 }
 
 /// An account of a source.
@@ -165,6 +167,7 @@ pub struct Rows {
     pub alarms: Vec<AlarmRow>,
     pub chains: Vec<ChainRow>,
     pub key_requests: Vec<KeyRequestRow>,
+    pub scrubs: Vec<ScrubRow>,
 }
 
 impl Status {
@@ -210,6 +213,7 @@ impl Status {
             quarantine: rows.quarantine,
             alarms,
             unknown_folders,
+            scrubs: rows.scrubs,
             key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
@@ -225,6 +229,7 @@ impl Rows {
             self.sessions.retain(|row| is_configured(&row.source));
             self.quarantine.retain(|row| is_configured(&row.source));
             self.alarms.retain(|row| is_configured(&row.source));
+            self.scrubs.retain(|row| is_configured(&row.source));
         }
         self
     }

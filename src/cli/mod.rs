@@ -15,6 +15,7 @@ pub mod policy;
 pub mod rebuild;
 pub mod retry;
 pub mod run;
+pub mod scrub;
 pub mod status;
 pub mod sync;
 pub mod telemetry;
@@ -63,6 +64,8 @@ pub enum Command {
     Plan(plan::Options),
     /// Prints what each side must install: IAM policies for Account A and for you.
     Policy(policy::Options),
+    /// Reads every copy again, once, and fetches what rotted or was lost.
+    Scrub(scrub::Options),
     /// Lets objects in quarantine be tried again at once.
     Retry(retry::Options),
     /// Makes the database again from the mirrored tree and its manifests.
@@ -89,7 +92,8 @@ pub struct ConfigOptions {
 
 const EXIT_CODES: &str = "Exit codes:
   0   done
-  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed
+  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed;
+      `scrub` found damage
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
   75  no source answered, and it may pass: a network, a throttled or unavailable service";

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp, seconds_between};
 use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, ScrubRow};
 use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Rows, Status, Stream};
 
 /// Options of `trailsync status`.
@@ -69,6 +69,7 @@ async fn read(config: &Config, ledger: &Ledger, now: Timestamp) -> Result<Status
         alarms: ledger.alarms(200).await?,
         chains: ledger.chains().await?,
         key_requests: ledger.key_requests().await?,
+        scrubs: ledger.scrubs().await?,
     };
     Ok(Status::of(rows, now))
 }
@@ -204,6 +205,22 @@ fn held_back(account: &Account) -> impl Iterator<Item = String> {
     })
 }
 
+/// What the scrub of a source found in this round, or the last; nothing where all was whole.
+fn scrubbed(scrub: &ScrubRow) -> Option<String> {
+    let (round, objects, findings) = match scrub.began {
+        Some(_) => ("in this round so far", scrub.objects, scrub.findings),
+        None => ("in the last round", scrub.last_objects, scrub.last_findings),
+    };
+    let ended = scrub.last_ended.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    (findings > 0 || scrub.unmended > 0).then(|| {
+        format!(
+            "scrub: {}: {findings} of {objects} objects read again {round} were damaged or lost, {} are not mended; \
+             last complete round: {ended}",
+            scrub.source, scrub.unmended
+        )
+    })
+}
+
 /// What needs the reader: failing streams, alarms, quarantine, with since when and why.
 fn troubles(status: &Status) -> String {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
@@ -238,6 +255,7 @@ fn troubles(status: &Status) -> String {
         lines.push(format!("public keys{since}: {} {region}: {}", keys.source, Shown(why)));
     }
     lines.extend(status.accounts.iter().flat_map(held_back).take(SHOWN as usize));
+    lines.extend(status.scrubs.iter().filter_map(scrubbed));
     for alarm in status.alarms.iter().take(SHOWN as usize) {
         lines.push(format!(
             "alarm {}{}: {}: {}",

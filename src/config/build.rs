@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::check::Settings;
 use super::mistake::Mistake;
 use super::options::{
-    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, Poll, Proof, Role, Source, State,
+    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, Poll, Proof, Role, Scrub, Source, State,
 };
 use super::section::Section;
 
@@ -23,6 +23,7 @@ pub fn config(settings: &Settings) -> Result<Config, Mistake> {
             objects: number(&global, "concurrency.objects")?,
             passes: number(&global, "concurrency.passes")?,
         },
+        scrub: Scrub { mib_per_second: number(&global, "scrub.mib_per_second")?, every: span(&global, "scrub.every")? },
         sources: sources.collect::<Result<_, Mistake>>()?,
     })
 }

@@ -17,6 +17,8 @@ pub struct Config {
     pub log: Log,
     /// `[concurrency]`
     pub concurrency: Concurrency,
+    /// `[scrub]`
+    pub scrub: Scrub,
     /// `[source.<name>]`, by name.
     pub sources: BTreeMap<String, Source>,
 }
@@ -57,6 +59,15 @@ pub struct Concurrency {
     pub objects: usize,
     /// Passes under way, all sources together.
     pub passes: usize,
+}
+
+/// How copies are read again to find damage.
+#[derive(Debug, Clone, Copy)]
+pub struct Scrub {
+    /// MiB a second, all sources together; 0: never.
+    pub mib_per_second: u64,
+    /// From the beginning of one round to that of the next.
+    pub every: Duration,
 }
 
 /// One bucket (and prefix) of Account A, reached through one role, with one destination.

@@ -81,6 +81,12 @@ pub static OPTIONS: &[Opt] = &[
         .doc("Objects in flight, all sources together.")
         .example("64"),
     option("concurrency.passes", CONCURRENCY, Value("16")).doc("Passes under way, all sources together.").example("16"),
+    option("scrub.mib_per_second", Kind::Integer { least: 0, most: 10_000 }, Value("2"))
+        .doc("MiB a second at which copies are read again to find damage, all sources together; 0 switches it off.")
+        .example("2"),
+    option("scrub.every", Kind::Duration { least: "1h", most: "3650d" }, Value("30d"))
+        .doc("From the beginning of one round of reading every copy again to that of the next.")
+        .example("30d"),
     option(
         "source.*.bucket",
         Kind::Text {

@@ -16,9 +16,11 @@ use crate::path::{self, Part};
 use crate::source::Body;
 
 use super::{
-    Destination, Item, Place, Published, Reread, Staged, check_own_name, reread, sidecar, wrong_length, wrong_version,
+    Destination, Item, Place, Published, Reread, Staged, Sum, check_own_name, reread, sidecar, wrong_length,
+    wrong_version,
 };
 
+mod aside;
 mod fault;
 mod open;
 pub mod probe;
@@ -38,6 +40,8 @@ use tree::{OWN, Tree};
 
 /// Bytes that are collected before they are hashed and written, off the async threads.
 const STEP_BYTES: usize = 256 * 1024;
+/// User metadata have 2 KiB at S3; a file that is longer is not what was kept.
+const MOST_METADATA: u64 = 256 * 1024;
 
 /// A tree of files that this process alone writes to.
 pub struct Local {
@@ -130,6 +134,20 @@ impl Local {
         }
     }
 
+    fn sum_now(&self, place: &Place) -> Result<Option<Sum>, Error> {
+        let Some(file) = self.read(place)? else { return Ok(None) };
+        let sum = aside::sum(file);
+        sum.map(Some).map_err(|error| failed("read", self.tree.shown(&place.key), fault::errno(&error)))
+    }
+
+    fn sidecar_now(&self, place: &Place) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = self.read_part(place, Part::Metadata)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(MOST_METADATA).read_to_end(&mut bytes);
+        read.map_err(|error| failed("read", self.tree.shown(&place.key), fault::errno(&error)))?;
+        Ok(Some(bytes))
+    }
+
     fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
         let path = path::of(&place.key, place.version.as_deref(), part).ok_or_else(|| wrong_version(place))?;
         self.tree.open_file(&path).map_err(|errno| failed("read", self.tree.shown(&path), errno))
@@ -197,6 +215,28 @@ impl Destination for Local {
     async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
         let (local, place) = (self.another(), place.clone());
         blocking("read", move || local.rehash_now(&place)).await
+    }
+
+    async fn sum(&self, place: &Place) -> Result<Option<Sum>, Error> {
+        let (local, place) = (self.another(), place.clone());
+        blocking("read", move || local.sum_now(&place)).await
+    }
+
+    async fn sidecar(&self, place: &Place) -> Result<Option<Vec<u8>>, Error> {
+        let (local, place) = (self.another(), place.clone());
+        blocking("read", move || local.sidecar_now(&place)).await
+    }
+
+    async fn set_aside(&self, place: &Place, part: Part) -> Result<Option<String>, Error> {
+        let path = path::of(&place.key, place.version.as_deref(), part).ok_or_else(|| wrong_version(place))?;
+        let tree = self.tree.clone();
+        blocking("set aside", move || aside::set_aside(&tree, &path)).await
+    }
+
+    async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
+        check_own_name(name)?;
+        let (tree, path) = (self.tree.clone(), format!("{OWN}/{name}"));
+        blocking("set aside", move || aside::set_aside(&tree, &path)).await
     }
 }
 

@@ -12,7 +12,8 @@ use crate::path::{self, Part};
 use crate::source::Body;
 
 use super::{
-    Destination, Item, Place, Published, Reread, Staged, check_own_name, reread, sidecar, wrong_length, wrong_version,
+    DAMAGED, Destination, Item, Place, Published, Reread, Staged, Sum, check_own_name, reread, sidecar, wrong_length,
+    wrong_version,
 };
 
 /// A tree in memory; clones share it.
@@ -26,6 +27,7 @@ pub struct Handle(Vec<u8>);
 struct Tree {
     files: BTreeMap<String, File>,
     kept: BTreeMap<String, Vec<u8>>,
+    damaged: BTreeMap<String, Vec<u8>>,
     failing_stages: usize,
     publish_fails_after: Option<usize>,
     full: bool,
@@ -133,9 +135,46 @@ impl Destination for Memory {
         hashing.update(&bytes);
         Ok(Some(hashing.finish()))
     }
+
+    async fn sum(&self, place: &Place) -> Result<Option<Sum>, Error> {
+        let path = path_of(place, Part::Object)?;
+        let sum = |file: &File| Sum { size: file.bytes.len() as u64, sha256: crate::manifest::sha256(&file.bytes) };
+        Ok(self.tree().files.get(&path).map(sum))
+    }
+
+    async fn sidecar(&self, place: &Place) -> Result<Option<Vec<u8>>, Error> {
+        let path = path_of(place, Part::Metadata)?;
+        Ok(self.tree().files.get(&path).map(|file| file.bytes.clone()))
+    }
+
+    async fn set_aside(&self, place: &Place, part: Part) -> Result<Option<String>, Error> {
+        let path = path_of(place, part)?;
+        let mut tree = self.tree();
+        let Some(file) = tree.files.remove(&path) else { return Ok(None) };
+        Ok(Some(tree.keep_damaged(&path, file.bytes)))
+    }
+
+    async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
+        check_own_name(name)?;
+        let mut tree = self.tree();
+        let Some(bytes) = tree.kept.remove(name) else { return Ok(None) };
+        Ok(Some(tree.keep_damaged(name, bytes)))
+    }
 }
 
 impl Tree {
+    /// Keeps what was damaged over nothing that is there already.
+    fn keep_damaged(&mut self, path: &str, bytes: Vec<u8>) -> String {
+        let mut target = format!(".trailsync/{DAMAGED}/{path}");
+        let mut number = 2;
+        while self.damaged.contains_key(&target) {
+            target = format!(".trailsync/{DAMAGED}/{number}/{path}");
+            number += 1;
+        }
+        self.damaged.insert(target.clone(), bytes);
+        target
+    }
+
     fn refuse_when_full(&self, operation: &'static str) -> Result<(), Error> {
         let full = || Report::new(operation, "memory", "No space left on device").code("ENOSPC");
         if self.full { Err(Error::of(Class::Stream, full())) } else { Ok(()) }

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use crate::error::{Class, Error, Report};
 use crate::object::{Content, Metadata};
+use crate::path::Part;
 use crate::source::Body;
 
 pub mod local;
@@ -62,7 +63,8 @@ pub struct Reread {
 
 /// Storage of our own.
 ///
-/// Append-only: nothing that was published is ever replaced or removed through this trait.
+/// Append-only: nothing that was published is ever replaced or removed through this trait. What was damaged since is
+/// moved aside, and stays.
 pub trait Destination: Send + Sync + 'static {
     /// How staged bytes are found again; dropping it discards them.
     type Handle: Send + 'static;
@@ -118,7 +120,44 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn rehash(&self, place: &Place) -> impl Future<Output = Result<Option<Content>, Error>> + Send;
+
+    /// Size and SHA-256 of a copy's bytes as they stand now; `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`]; `EIO` when the storage cannot read them any more.
+    fn sum(&self, place: &Place) -> impl Future<Output = Result<Option<Sum>, Error>> + Send;
+
+    /// The file of metadata beside an object, as it stands now; `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`Destination::sum`].
+    fn sidecar(&self, place: &Place) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
+
+    /// Moves what stands in the place of an object, or of its metadata, to `.trailsync/damaged/`, durably and over
+    /// nothing that is there already; says where it is now, `None` when nothing stood there.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn set_aside(&self, place: &Place, part: Part) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+
+    /// The same for a file of our own.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn set_aside_kept(&self, name: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
+
+/// What a copy's bytes are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: [u8; 32],
+}
+
+/// Where what was damaged is kept, below our own directory.
+const DAMAGED: &str = "damaged";
 
 /// A copy's bytes as [`Destination::reread`] gives them.
 fn reread(gzip: &[u8], most: u64, metadata: Option<Metadata>) -> Reread {
@@ -140,7 +179,7 @@ fn wrong_version(place: &Place) -> Error {
 fn check_own_name(name: &str) -> Result<(), Error> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+@".contains(&byte);
     let whole = |part: &str| (1..=200).contains(&part.len()) && !part.starts_with('.') && part.bytes().all(safe);
-    let reserved = matches!(name.split('/').next(), Some("stage" | "lock"));
+    let reserved = matches!(name.split('/').next(), Some("stage" | "lock" | "damaged"));
     if name.len() <= 1024 && name.split('/').all(whole) && !reserved {
         return Ok(());
     }

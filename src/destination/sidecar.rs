@@ -17,6 +17,12 @@ pub fn parse(bytes: &[u8]) -> Option<(String, Metadata)> {
     Some((key, metadata))
 }
 
+/// The metadata, when these are exactly the bytes that [`render`] makes for this key.
+pub fn whole(bytes: &[u8], key: &str) -> Option<Metadata> {
+    let (named, metadata) = parse(bytes)?;
+    (named == key && render(key, &metadata) == bytes).then_some(metadata)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -369,7 +369,7 @@ async fn open_alarms(
     Ok(rows.iter().map(|row| row.get("subject")).collect())
 }
 
-async fn has_failed(connection: &mut SqliteConnection, id: StreamId, key: &str) -> sqlx::Result<bool> {
+pub(super) async fn has_failed(connection: &mut SqliteConnection, id: StreamId, key: &str) -> sqlx::Result<bool> {
     let row = sqlx::query("SELECT 1 FROM quarantine WHERE stream = ? AND key = ?")
         .bind(id.0)
         .bind(key)

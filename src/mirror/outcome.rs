@@ -5,9 +5,11 @@ use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
+use super::mend::unmendable;
 use super::story::{Change, Story, conflict, missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
+use crate::damage::Damage;
 use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
@@ -211,7 +213,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
-                if want.failure.as_ref().is_some_and(|failure| failure.code == NAMED_BY_DIGEST) {
+                if let Some(alarm) = unmendable(&want, "it is no longer at the source") {
+                    rest.alarms.push(alarm);
+                } else if want.failure.as_ref().is_some_and(|failure| failure.code == NAMED_BY_DIGEST) {
                     rest.alarms.push(missing(&want));
                 } else if !self.is_expired(want.listed.modified) {
                     rest.alarms.push(vanished_unseen(&want));
@@ -226,6 +230,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 if want.failure.is_none() && progress.streak.failed(&error) {
                     return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
                 }
+                rest.alarms
+                    .extend(unmendable(&want, &format!("it cannot be fetched now, and is tried again ({error})")));
                 let failure = failure_of(&want, &error, self.service.now());
                 if failure.attempts == 1 || failure.quarantined {
                     let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
@@ -254,11 +260,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let (mut stories, mut items) = (Vec::new(), Vec::new());
         for (want, got) in taken.got {
             let story = Story::of(&progress.stream, &want, &got);
+            if story.change == Change::Tag && want.failure.is_some() {
+                // Whatever brought it back: its copy may have been damaged since.
+                self.mend(progress, want, got, &mut commit).await?;
+                continue;
+            }
             if let (Change::Tag, Some(known)) = (story.change, &want.known) {
                 // The same bytes under another tag are noted; the copy that is here stays as it is.
                 let later = known.later;
                 commit.updated.push(Record { later, ..story.record });
-                commit.resolved.extend(want.failure.map(|failure| failure.key));
                 continue;
             }
             let metadata = progress.stream.kind.keeps_metadata.then_some(got.metadata);
@@ -269,6 +279,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         crate::failpoint::reached("published");
         let (mut objects, mut bytes) = (0, 0);
         for ((want, story), published) in stories.into_iter().zip(published) {
+            if story.change == Change::Bytes {
+                commit.alarms.extend(unmendable(&want, "the source has other bytes now"));
+            }
             if published == Published::Other {
                 commit.alarms.push(conflict(&want));
                 again.push(Want { beside: true, ..want });
@@ -298,7 +311,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 }
 
 /// The next entry of an object that failed: soon, then later, then daily.
-fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
+pub(super) fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
     let before = want.failure.as_ref();
     let attempts = before.map_or(1, |failure| failure.attempts.saturating_add(1));
     // Archived storage answers the same for as long as nobody restores it.
@@ -310,6 +323,7 @@ fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
         3 => 900,
         _ => 3600,
     };
+    let damage = before.and_then(|failure| Damage::of_code(&failure.code));
     Failure {
         key: want.listed.key.clone(),
         size: want.listed.size,
@@ -319,12 +333,13 @@ fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure {
         attempts,
         quarantined,
         next_try: shift(now, wait),
-        code: error.code().to_owned(),
+        // Damage stays known as what it is.
+        code: damage.map_or_else(|| error.code().to_owned(), |damage| damage.code().to_owned()),
         reason: error.to_string(),
     }
 }
 
-fn occupied(want: &Want) -> Error {
+pub(super) fn occupied(want: &Want) -> Error {
     let why = "other bytes stand in its place, and others again beside them";
     Error::of(Class::Object, Report::new("publish", &want.listed.key, why).code("Conflict"))
 }

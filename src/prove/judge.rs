@@ -89,6 +89,27 @@ impl<S: Source, D: Destination> Prover<S, D> {
         Ok(self.whole_or_waiting(&key, row, &read, found))
     }
 
+    /// Whether the signature that is kept beside a digest's copy fits it; `None` where that cannot be told: it is no
+    /// digest, or the key that it names is not here.
+    ///
+    /// # Errors
+    /// As for [`Prover::turn`].
+    pub async fn is_signed(&self, stream: &Stream, place: &Place) -> Result<Option<bool>, Error> {
+        let copy = self.mirror.destination().reread(place, MOST_BYTES).await?;
+        let read = match self.read(stream, &place.key, copy) {
+            Ok(read) => read,
+            Err(Refused("bad_signature", _)) => return Ok(Some(false)),
+            Err(_) => return Ok(None),
+        };
+        let keys = self.mirror.ledger().public_keys(&stream.region).await?;
+        let mut named = keys.iter().filter(|key| key.fingerprint == read.digest.fingerprint).peekable();
+        if named.peek().is_none() {
+            return Ok(None);
+        }
+        let fits = |key| read.digest.verify(&read.hash, &read.signature, read.backfilled_at, Some(key)).is_ok();
+        Ok(Some(named.any(fits)))
+    }
+
     /// Reads a copy as the digest that its name says it is.
     pub(super) fn read(&self, stream: &Stream, key: &str, copy: Option<Reread>) -> Result<Read, Refused> {
         let malformed = |why: &dyn std::fmt::Display| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use trailsync::config;
 use trailsync::destination::local::{Handle, Local};
-use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged};
+use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged, Sum};
 use trailsync::error::{Class, Error, Report};
 use trailsync::ledger::{DATABASE, Ledger, Lock};
 use trailsync::object::Content;
@@ -222,6 +222,22 @@ impl Destination for Disk {
 
     async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
         self.local().rehash(place).await
+    }
+
+    async fn sum(&self, place: &Place) -> Result<Option<Sum>, Error> {
+        self.local().sum(place).await
+    }
+
+    async fn sidecar(&self, place: &Place) -> Result<Option<Vec<u8>>, Error> {
+        self.local().sidecar(place).await
+    }
+
+    async fn set_aside(&self, place: &Place, part: Part) -> Result<Option<String>, Error> {
+        self.local().set_aside(place, part).await
+    }
+
+    async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
+        self.local().set_aside_kept(name).await
     }
 }
 
