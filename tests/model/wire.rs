@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged};
+use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged, Sum};
 use trailsync::error::{Class, Error};
 use trailsync::object::Content;
+use trailsync::path::Part;
 use trailsync::source::{Body, FetchRequest, Fetched, ListPage, ListRequest, Source};
 
 use super::tally::Tally;
@@ -193,5 +194,21 @@ impl<D: Destination> Destination for Wired<D> {
 
     async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
         self.end.rehash(place).await
+    }
+
+    async fn sum(&self, place: &Place) -> Result<Option<Sum>, Error> {
+        self.end.sum(place).await
+    }
+
+    async fn sidecar(&self, place: &Place) -> Result<Option<Vec<u8>>, Error> {
+        self.end.sidecar(place).await
+    }
+
+    async fn set_aside(&self, place: &Place, part: Part) -> Result<Option<String>, Error> {
+        self.end.set_aside(place, part).await
+    }
+
+    async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
+        self.end.set_aside_kept(name).await
     }
 }
