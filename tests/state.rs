@@ -315,3 +315,27 @@ async fn a_second_signal_ends_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert!(matches!(code, Some(0 | 130)), "{code:?}");
 }
+
+#[tokio::test]
+async fn odd_region_folders_and_an_odd_prefix_are_sealed_like_any_other() {
+    let host = Host::with_logs(1, 1).await;
+    let odd = ["us east", "é", "a:b", "a%b", "\u{1}", "a!b", &"ü".repeat(300)];
+    for region in odd {
+        let key = format!("AWSLogs/{B}/CloudTrail/{region}/2020/01/01/x.json.gz");
+        host.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip(region)));
+    }
+    host.ends(0, &["sync"]);
+    assert_eq!(host.gets(), 1 + odd.len() as u64);
+    let kept = host.path("mirror/.trailsync/manifests/acme");
+    assert_eq!(file_names(&kept).len(), odd.len(), "one for each odd region");
+    host.ends(0, &["sync", "--full"]);
+    assert_eq!(host.gets(), 1 + odd.len() as u64, "what was sealed is known");
+
+    let odd =
+        Host { shared: Shared::all_logs().await, dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
+    odd.write_config("prefix = \"team logs/env=prod\"\n");
+    let key = format!("team logs/env=prod/AWSLogs/{B}/CloudTrail/{REGION}/2020/01/01/x.json.gz");
+    odd.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip("x")));
+    odd.ends(0, &["sync"]);
+    assert_eq!(file_names(&odd.path("mirror/.trailsync/manifests/acme")).len(), 1);
+}

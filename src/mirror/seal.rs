@@ -126,11 +126,8 @@ fn merge(earlier: crate::manifest::Merged, rows: &mut Vec<Record>, fold: bool) -
     Ok(objects)
 }
 
+/// A day that cannot be sealed stays in the ledger: nothing is lost, and no other stream is concerned.
 fn unwritten(stream: &Stream, day: Day, error: &std::io::Error) -> Error {
-    let class = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Class::Stream,
-        _ => Class::Fatal,
-    };
     let report = Report::new("seal", file_name(stream, day, 0), error);
-    Error::of(class, report.mend("check the disk of the state directory"))
+    Error::of(Class::Stream, report.mend("check the disk of the state directory; it goes on by itself then"))
 }
