@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
-use crate::manifest::Manifests;
+use crate::manifest::{DAMAGED, Manifests};
 use crate::service_clock::ServiceClock;
 use crate::source::Source;
 use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
@@ -21,6 +21,7 @@ use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 mod compare;
 mod meter;
 mod outcome;
+mod restore;
 mod retries;
 mod seal;
 mod story;
@@ -136,6 +137,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
     pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        match self.turn_once(progress, task).await {
+            Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
+                self.turn_once(progress, task).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn turn_once(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
         let before = progress.stored;
         if task.poll {
             self.poll(progress, task).await?;

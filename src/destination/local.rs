@@ -100,6 +100,11 @@ impl Local {
         Space::of(self.tree.root()).map_err(|errno| failed("statvfs", &self.tree.path, errno))
     }
 
+    /// The same tree, for a thread of its own.
+    fn another(&self) -> Self {
+        Self { tree: self.tree.clone(), reserve_mib: self.reserve_mib }
+    }
+
     fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
         let path = path::of(&place.key, place.version.as_deref(), part).ok_or_else(|| wrong_version(place))?;
         self.tree.open_file(&path).map_err(|errno| failed("read", self.tree.shown(&path), errno))
@@ -152,6 +157,11 @@ impl Destination for Local {
         let path = format!("{OWN}/{name}");
         let tree = self.tree.clone();
         blocking("keep", move || publish::keep(&tree, &path, &bytes)).await
+    }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (local, name) = (self.another(), name.to_owned());
+        blocking("read", move || local.read_kept(&name)).await
     }
 }
 

@@ -109,6 +109,11 @@ impl Destination for Memory {
         tree.kept.insert(name.to_owned(), bytes);
         Ok(())
     }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_own_name(name)?;
+        Ok(self.kept(name))
+    }
 }
 
 impl Tree {

@@ -89,6 +89,12 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Reads a file of our own again; `None` when it was never kept.
+    ///
+    /// # Errors
+    /// As for [`Destination::stage`].
+    fn recall(&self, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
 }
 
 fn wrong_length(expected: u64, found: u64) -> Error {

@@ -121,4 +121,8 @@ impl<D: Destination> Destination for Wired<D> {
         self.wire.step().await;
         kept
     }
+
+    async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.end.recall(name).await
+    }
 }
