@@ -105,6 +105,9 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// The code of an object that is recorded, and whose copy is not there.
+pub const COPY_MISSING: &str = "CopyMissing";
+
 /// Something that somebody must look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {

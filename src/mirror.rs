@@ -29,8 +29,10 @@ mod sweep;
 mod transfer;
 mod walk;
 
+pub(crate) use compare::vanished;
 pub use meter::{Meter, Snapshot};
 use outcome::Streak;
+pub(crate) use story::replaced;
 use walk::Manner;
 
 /// What a mirror works by.

@@ -36,10 +36,11 @@ impl Host {
 
     /// A log that is dated so many days ago.
     fn deliver(&self, days_ago: i64, random: &str) {
-        let at = trailsync::clock::shift(jiff::Timestamp::now(), -days_ago * 86_400).to_string();
+        let modified = trailsync::clock::shift(jiff::Timestamp::now(), -days_ago * 86_400);
+        let at = modified.to_string();
         let (day, minute) = (at[..10].replace('-', "/"), at[..16].replace(['-', ':'], ""));
         let key = format!("AWSLogs/{B}/CloudTrail/{REGION}/{day}/{B}_CloudTrail_{REGION}_{minute}Z_{random}.json.gz");
-        self.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip(random)));
+        self.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip(random)).modified(modified));
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -338,4 +339,120 @@ async fn odd_region_folders_and_an_odd_prefix_are_sealed_like_any_other() {
     odd.shared.world.put_object(BUCKET, &key, ObjectSpec::log(gzip("x")));
     odd.ends(0, &["sync"]);
     assert_eq!(file_names(&odd.path("mirror/.trailsync/manifests/acme")).len(), 1);
+}
+
+/// Files of manifests beside the copy, by path.
+fn manifests_in(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { found.push((path.clone(), std::fs::read(&path).unwrap())) }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn alarms(status: &Value) -> Vec<String> {
+    status["alarms"].as_array().unwrap().iter().map(|alarm| alarm["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_interrupted_rebuild_is_refused_and_begun_anew_with_its_alarms_and_newest_object() {
+    let host = Host::with_logs(10, 5).await;
+    host.ends(0, &["sync"]);
+    let oldest = host.shared.world.keys(BUCKET, "").remove(0);
+    host.shared.world.delete_object(BUCKET, &oldest);
+    host.ends(0, &["sync", "--full"]);
+    let newest = host.status()["accounts"][0]["newest_object"].clone();
+    let kept = host.path("mirror/.trailsync/manifests");
+    let (before, gets) = (manifests_in(&kept), host.gets());
+
+    let stray = kept.join("acme/stray.gz");
+    std::fs::write(&stray, b"no manifest").unwrap();
+    host.ends(3, &["rebuild", "--set-aside"]);
+    for command in [&["sync"][..], &["run"]] {
+        let said = host.ends(3, command);
+        assert!(said.contains("`trailsync rebuild` was interrupted"), "{said}");
+    }
+    std::fs::remove_file(&stray).unwrap();
+    host.ends(0, &["rebuild"]);
+    let status = host.status();
+    assert_eq!(status["accounts"][0]["newest_object"], newest);
+    assert_eq!(alarms(&status), ["vanished"]);
+    host.ends(0, &["sync", "--full"]);
+    assert_eq!(host.gets(), gets, "nothing is fetched twice");
+    assert_eq!(manifests_in(&kept), before);
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_kept_is_never_replaced_by_another() {
+    let host = Host::with_logs(10, 5).await;
+    host.ends(0, &["sync"]);
+    let kept = host.path("mirror/.trailsync/manifests");
+    let before = manifests_in(&kept);
+    let oldest = host.shared.world.keys(BUCKET, "").remove(0);
+    host.shared.world.delete_object(BUCKET, &oldest);
+    // A database that knows nothing, as an interrupted rebuild used to leave it.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(host.database());
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    for statement in ["DELETE FROM sealed_days", "DELETE FROM objects", "UPDATE checkpoints SET memory = '{}'"] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    std::fs::remove_dir_all(host.path("state/manifests")).unwrap();
+    host.ends(0, &["sync"]);
+    let after = manifests_in(&kept);
+    for manifest in &before {
+        assert!(after.contains(manifest), "{} was replaced", manifest.0.display());
+    }
+    host.ends(0, &["sync", "--full"]);
+    assert_eq!(alarms(&host.status()), ["vanished"], "what only the kept manifest names is known again");
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_restored_from_beside_the_copy_and_stops_no_other_stream() {
+    let host = Host::with_logs(10, 5).await;
+    let other = format!("AWSLogs/{B}/CloudTrail/us-east-1/2020/01/01/x.json.gz");
+    host.shared.world.put_object(BUCKET, &other, ObjectSpec::log(gzip("x")));
+    host.ends(0, &["sync"]);
+    let (here, kept) = (host.path("state/manifests"), host.path("mirror/.trailsync/manifests"));
+    let before = manifests_in(&here);
+    let (path, whole) = before.iter().find(|(path, _)| path.display().to_string().contains(REGION)).unwrap();
+    let mut bytes = whole.clone();
+    bytes[20] ^= 1;
+    std::fs::write(path, &bytes).unwrap();
+    let said = host.ends(0, &["sync", "--full"]);
+    assert_eq!(said.matches("it is restored from beside the copy").count(), 1, "{said}");
+    assert_eq!(manifests_in(&here), before);
+
+    std::fs::write(path, &bytes).unwrap();
+    std::fs::write(kept.join(path.strip_prefix(&here).unwrap()), &bytes).unwrap();
+    let late = format!("AWSLogs/{B}/CloudTrail/us-east-1/2020/01/02/x.json.gz");
+    host.shared.world.put_object(BUCKET, &late, ObjectSpec::log(gzip("y")));
+    let said = host.ends(1, &["sync", "--full"]);
+    assert!(said.contains("is damaged: its hash is not the recorded one"), "{said}");
+    assert_eq!(said.matches("trailsync rebuild").count(), 1, "the mend is said once: {said}");
+    assert!(host.path("mirror").join(&late).exists(), "the other stream goes on");
+}
+
+#[tokio::test]
+async fn rebuild_counts_what_a_manifest_names_and_the_tree_lacks_and_it_is_fetched_again() {
+    let host = Host::with_logs(10, 5).await;
+    host.ends(0, &["sync"]);
+    let keys = host.shared.world.keys(BUCKET, "");
+    for key in &keys[..5] {
+        std::fs::remove_file(host.path("mirror").join(key)).unwrap();
+    }
+    let said = host.ends(0, &["rebuild", "--set-aside"]);
+    assert!(said.contains("5 objects of them are not in the tree"), "{said}");
+    let status = host.status();
+    assert_eq!(status["accounts"][0]["objects"], 45);
+    assert_eq!(status["accounts"][0]["failing"], 5);
+    host.ends(0, &["sync", "--full"]);
+    host.assert_mirrored();
+    assert_eq!(host.status()["accounts"][0]["objects"], 50);
+    assert_eq!(host.gets(), 55);
 }

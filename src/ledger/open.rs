@@ -15,6 +15,8 @@ use crate::error::{Class, Error, Report};
 
 /// The database's name in the state directory.
 pub const DATABASE: &str = "trailsync.db";
+/// The name of a database that `rebuild` has not finished.
+const REBUILDING: &str = "trailsync.db.rebuilding";
 /// Says that this directory held a database once: without it a missing one is not made again.
 const MARKER: &str = "initialized";
 /// 3.51.3 mends a bug of the WAL that loses commits.
@@ -79,6 +81,9 @@ impl Ledger {
         let lock = Lock::take(dir)?;
         let path = dir.join(DATABASE);
         let existed = path.exists();
+        if dir.join(REBUILDING).exists() {
+            return Err(refused(dir, "a `trailsync rebuild` was interrupted", "run it again: it begins anew"));
+        }
         if !existed && (mirrored_before || dir.join(MARKER).exists()) {
             let why = "the database is missing, but objects were mirrored before";
             return Err(refused(dir, why, "restore it, or make it again from the copy with `trailsync rebuild`"));
@@ -86,10 +91,41 @@ impl Ledger {
         let ledger = Self { pool: connect(&path).await? };
         ledger.assert_version(dir).await?;
         ledger.migrate(dir, existed).await?;
-        std::fs::write(dir.join(MARKER), "This directory holds trailsync's state.\n")
-            .and_then(|()| File::open(dir)?.sync_all())
-            .map_err(|e| refused(dir, &e.to_string(), "make the state directory writable"))?;
+        mark(dir)?;
         Ok(Opened { ledger, lock })
+    }
+
+    /// Begins a database under another name, which nobody takes for a whole one; what an interrupted begin left goes.
+    ///
+    /// # Errors
+    /// `Fatal` when the state directory cannot be written.
+    pub async fn begin_anew(_lock: &Lock, dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(REBUILDING);
+        for end in ["-wal", "-shm", ""] {
+            match std::fs::remove_file(dir.join(format!("{REBUILDING}{end}"))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(dir, &error)),
+                _ => {}
+            }
+        }
+        let ledger = Self { pool: connect(&path).await? };
+        ledger.assert_version(dir).await?;
+        ledger.migrate(dir, false).await?;
+        mark(dir)?;
+        Ok(ledger)
+    }
+
+    /// Gives a database that was begun anew, and is whole now, its own name, durably.
+    ///
+    /// # Errors
+    /// As for [`Ledger::begin_anew`].
+    pub async fn finish_anew(self, dir: &Path) -> Result<(), Error> {
+        self.close().await;
+        let path = dir.join(REBUILDING);
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&path, dir.join(DATABASE)))
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|e| unwritable(dir, &e))
     }
 
     /// Opens the state in `dir` to look at it, whether or not the daemon runs.
@@ -225,6 +261,16 @@ impl Ledger {
             .and_then(|file| file.sync_all())
             .map_err(|e| refused(dir, &e.to_string(), "free space for a backup of the database"))
     }
+}
+
+fn mark(dir: &Path) -> Result<(), Error> {
+    std::fs::write(dir.join(MARKER), "This directory holds trailsync's state.\n")
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|e| unwritable(dir, &e))
+}
+
+fn unwritable(dir: &Path, error: &std::io::Error) -> Error {
+    refused(dir, &error.to_string(), "make the state directory writable")
 }
 
 async fn connect(path: &Path) -> Result<SqlitePool, Error> {

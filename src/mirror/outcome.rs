@@ -5,13 +5,13 @@ use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
-use super::story::{Change, Story, conflict, vanished_unseen};
+use super::story::{Change, Story, conflict, copy_missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Commit, Failure};
+use crate::ledger::{COPY_MISSING, Commit, Failure};
 use crate::object::{Listed, Metadata};
 use crate::record::Record;
 use crate::source::Source;
@@ -211,7 +211,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
-                if !self.is_expired(want.listed.modified) {
+                if want.failure.as_ref().is_some_and(|failure| failure.code == COPY_MISSING) {
+                    rest.alarms.push(copy_missing(&want));
+                } else if !self.is_expired(want.listed.modified) {
                     rest.alarms.push(vanished_unseen(&want));
                 }
                 rest.resolved.extend(want.failure.map(|failure| failure.key));
@@ -252,11 +254,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let (mut stories, mut items) = (Vec::new(), Vec::new());
         for (want, got) in taken.got {
             let story = Story::of(&progress.stream, &want, &got);
-            if let (Change::Tag, Some(known)) = (story.change, &want.known) {
-                // The same bytes under another tag are noted; the copy that is here stays as it is.
-                let later = known.later;
-                commit.updated.push(Record { later, ..story.record });
-                commit.resolved.extend(want.failure.map(|failure| failure.key));
+            if story.change == Change::Tag && want.failure.is_none() {
+                // The same bytes under another tag are noted; the copy that is here stays as it is. Of one that failed
+                // before it is not known whether it is here.
+                commit.updated.push(story.record);
                 continue;
             }
             let metadata = progress.stream.kind.keeps_metadata.then_some(got.metadata);
@@ -274,7 +275,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             (objects, bytes) = (objects + 1, bytes + story.record.size);
             story.tell(&progress.stream, &want);
-            story.record_into(&mut commit, want);
+            story.record_into(&mut commit, want, published == Published::New);
         }
         self.note_newest(progress, &commit);
         self.commit(progress, &commit).await?;
