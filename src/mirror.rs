@@ -148,6 +148,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     async fn turn_once(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        // A turn that finds nothing new must not say that all is well when the copies are gone.
+        self.destination.present().await?;
         let before = progress.stored;
         if task.poll {
             self.poll(progress, task).await?;

@@ -114,6 +114,10 @@ impl Destination for Memory {
         check_own_name(name)?;
         Ok(self.kept(name))
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl Tree {

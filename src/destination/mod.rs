@@ -95,6 +95,12 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn recall(&self, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
+
+    /// Whether the storage is still where it was opened, as far as that costs nothing to know.
+    ///
+    /// # Errors
+    /// `Stream` when it is not; what was opened may be written to, but nobody would find it.
+    fn present(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 fn wrong_length(expected: u64, found: u64) -> Error {

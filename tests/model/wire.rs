@@ -125,4 +125,8 @@ impl<D: Destination> Destination for Wired<D> {
     async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         self.end.recall(name).await
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        self.end.present().await
+    }
 }
