@@ -19,6 +19,7 @@ use crate::record::Record;
 use crate::window::{Memory, Scope};
 
 mod open;
+mod place;
 mod report;
 
 pub use open::{DATABASE, Lock, Opened};

@@ -51,6 +51,7 @@ pub mod window;
 // Edges: configuration, services, disk, database.
 pub mod config;
 pub mod destination;
+pub mod identity;
 pub mod ledger;
 pub mod manifest;
 pub mod records;

@@ -456,3 +456,106 @@ async fn rebuild_counts_what_a_manifest_names_and_the_tree_lacks_and_it_is_fetch
     assert_eq!(host.status()["accounts"][0]["objects"], 50);
     assert_eq!(host.gets(), 55);
 }
+
+/// The log source as it is, and one more of the same bucket that mirrors digests to a tree of its own.
+fn two_sources(host: &Host) {
+    let (endpoint, arn, dir) = (host.shared.aws.endpoint(), &host.shared.role, host.dir.path().display());
+    host.write_config(&format!(
+        "kinds = [\"CloudTrail\"]\n[source.beta]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\n\
+         accounts = [\"{B}\"]\nkinds = [\"CloudTrail-Digest\"]\n\
+         destination = {{ path = \"{dir}/beta\", allow_volatile = true }}\n\
+         credentials = {{ access_key_id_env = \"B_KEY\", secret_access_key_env = \"B_SECRET\" }}\n\
+         role = {{ arn = \"{arn}\", session_name = \"trailsync\" }}\n\
+         endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", path_style = true }}\n"
+    ));
+    host.shared.world.put_object(BUCKET, DIGEST, ObjectSpec::log(gzip("digest")));
+}
+
+const DIGEST: &str = "AWSLogs/222222222222/CloudTrail-Digest/eu-west-1/2020/01/01/x.json.gz";
+
+fn condition(status: &Value, source: &str) -> String {
+    let accounts = status["accounts"].as_array().unwrap();
+    let account = accounts.iter().find(|account| account["source"] == source).unwrap();
+    account["condition"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_destination_that_is_not_where_the_copies_are_is_refused_shown_and_stops_no_other_source() {
+    let host = Host::with_logs(1, 3).await;
+    two_sources(&host);
+    host.ends(0, &["sync"]);
+    let gets = host.gets();
+    std::fs::rename(host.path("beta"), host.path("away")).unwrap();
+    host.deliver(0, "1111111111111111");
+    let said = host.ends(3, &["sync", "--full"]);
+    assert!(said.contains("not where the copies of `beta` are") && said.contains("mount it"), "{said}");
+    assert_eq!(host.gets(), gets + 1, "the other source goes on");
+    let status = host.status();
+    assert_eq!((condition(&status, "beta"), condition(&status, "acme")), ("failing".into(), "current".into()));
+    assert_eq!(alarms(&status), ["destination"]);
+
+    std::fs::remove_dir_all(host.path("beta")).unwrap();
+    std::fs::rename(host.path("away"), host.path("beta")).unwrap();
+    host.ends(0, &["sync"]);
+    let status = host.status();
+    assert_eq!((condition(&status, "beta"), alarms(&status).len()), ("current".into(), 0));
+
+    let elsewhere = format!("source.beta.destination.path={}", host.path("elsewhere").display());
+    let said = host.ends(3, &["--set", &elsewhere, "sync", "beta"]);
+    assert!(said.contains("set `source.beta.destination` back"), "{said}");
+}
+
+#[tokio::test]
+async fn a_tree_of_before_there_were_ids_adopts_one_and_an_empty_one_does_not() {
+    let host = Host::with_logs(1, 3).await;
+    host.ends(0, &["sync"]);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(host.database());
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query("DELETE FROM destinations").execute(&pool).await.unwrap();
+    std::fs::rename(host.path("mirror"), host.path("away")).unwrap();
+    host.ends(3, &["sync"]);
+    std::fs::remove_dir_all(host.path("mirror")).unwrap();
+    std::fs::rename(host.path("away"), host.path("mirror")).unwrap();
+    std::fs::remove_file(host.path("mirror/.trailsync/id")).unwrap();
+    host.ends(0, &["sync"]);
+    assert_eq!(std::fs::read(host.path("mirror/.trailsync/id")).unwrap().len(), 33);
+}
+
+#[tokio::test]
+async fn a_destination_that_cannot_be_written_at_the_start_is_only_its_own_sources_trouble() {
+    let host = Host::with_logs(1, 3).await;
+    two_sources(&host);
+    std::fs::create_dir(host.path("beta")).unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:error=EROFS", "-P"]);
+    strace.arg(host.path("beta")).arg(PROGRAM).arg("--config").arg(host.path("trailsync.toml")).arg("sync");
+    strace.env("B_KEY", &host.shared.user.id).env("B_SECRET", &host.shared.user.secret).env("NO_COLOR", "1");
+    let output = strace.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("EROFS") && said.contains("it goes on by itself then"), "{said}");
+    assert_eq!(host.gets(), 3, "the other source was mirrored");
+    let status = host.status();
+    assert_eq!(alarms(&status), ["destination"]);
+}
+
+#[tokio::test]
+async fn a_daemon_waits_for_a_destination_and_mirrors_to_it_once_it_is_there() {
+    let host = Host::with_logs(1, 3).await;
+    two_sources(&host);
+    host.ends(0, &["sync"]);
+    std::fs::rename(host.path("beta"), host.path("away")).unwrap();
+    let later = DIGEST.replace("x.json", "y.json");
+    host.shared.world.put_object(BUCKET, &later, ObjectSpec::log(gzip("later")));
+    let daemon = host.daemon();
+    std::fs::remove_dir_all(host.path("beta")).unwrap();
+    std::fs::rename(host.path("away"), host.path("beta")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while alarms(&host.status()).contains(&"destination".to_owned()) {
+        assert!(Instant::now() < deadline, "it still waits");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(daemon.terminate().0, Some(0));
+    host.ends(0, &["sync", "--full"]);
+    assert!(host.path("beta").join(&later).exists());
+}

@@ -9,12 +9,14 @@ use clap::Args;
 use tracing::warn;
 
 use super::Exit;
+use crate::assemble::holds_objects;
 use crate::clock::{Timestamp, shift};
 use crate::config::{Config, Source};
 use crate::content::Hashing;
 use crate::destination::Place;
 use crate::destination::local::{Found, Local};
 use crate::error::{Class, Error, Report};
+use crate::identity;
 use crate::key::Shown;
 use crate::layout::{Day, Stream, root};
 use crate::ledger::{Alarm, COPY_MISSING, Checkpoint, Commit, DATABASE, Failure, Ledger, Lock, SealedDay, StreamId};
@@ -75,7 +77,10 @@ async fn rebuild_source(
     now: Timestamp,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Error> {
+    let root = &source.destination.path;
+    let holds = holds_objects(root);
     let tree = Local::open(&source.destination)?;
+    identity::check(&source.name, &root.display().to_string(), &tree, holds, ledger).await?;
     let manifests = Manifests::under(&config.state.dir);
     let mut work = Rebuild { source, tree, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
     let days = work.take_manifests(&config.state.dir).await?;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Exit;
-use crate::assemble::{Parts, assemble, mirrored_before};
+use crate::assemble::{Assembled, Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
 use crate::destination::local::Local;
@@ -45,6 +45,14 @@ struct Outcome {
     streams: usize,
     failed: Vec<Error>,
     unreached: bool,
+    /// Its destination cannot be used.
+    refused: bool,
+}
+
+impl Outcome {
+    fn refused(error: Error) -> Self {
+        Self { failed: vec![error], refused: true, ..Self::default() }
+    }
 }
 
 /// Mirrors everything that is new, once; says what was done on `out`.
@@ -60,15 +68,15 @@ pub async fn sync(
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources)?;
     let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
-    let parts = assemble(&config, &opened.ledger, process)?;
-    let mirrors: Vec<_> = parts.iter().map(|part| part.mirror.clone()).collect();
+    let Assembled { ready, waiting } = assemble(&config, &opened.ledger, process).await?;
+    let mirrors: Vec<_> = ready.iter().map(|part| part.mirror.clone()).collect();
     let started = Instant::now();
     let bar = (!options.quiet).then(|| Bar::start(mirrors.clone()));
     let mut tasks = JoinSet::new();
-    for part in parts {
+    for part in ready {
         tasks.spawn(source(part, options.full, config.concurrency.passes, stop.clone()));
     }
-    let mut outcomes = Vec::new();
+    let mut outcomes: Vec<_> = waiting.into_iter().map(|source| Outcome::refused(source.error)).collect();
     while let Some(outcome) = tasks.join_next().await {
         let panicked = |error| Error::of(Class::Fatal, Report::new("sync", "a source", error));
         outcomes.push(outcome.map_err(panicked)??);
@@ -127,7 +135,7 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     end.cancel();
     while renewing.join_next().await.is_some() {}
     record_session(&part).await?;
-    Ok(Outcome { streams, failed, unreached: false })
+    Ok(Outcome { streams, failed, ..Outcome::default() })
 }
 
 async fn record_session(part: &Parts) -> Result<(), Error> {
@@ -207,6 +215,7 @@ async fn report(
     // A closed pipe does not undo what was mirrored.
     let _ = writeln!(out, "{line}");
     Ok(match () {
+        () if outcomes.iter().any(|outcome| outcome.refused) => Exit::State,
         () if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.unreached) => Exit::Unreachable,
         () if failed > 0 || waiting > 0 || stop.is_cancelled() => Exit::Incomplete,
         () => Exit::Done,
