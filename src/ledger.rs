@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use crate::clock::Timestamp;
 use crate::error::{Class, Error, Report};
@@ -204,7 +204,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             let (objects, bytes) = insert_objects(&mut transaction, stream, id, &commit.inserted, false).await?;
             insert_objects(&mut transaction, stream, id, &commit.updated, true).await?;
             for failure in &commit.failed {
@@ -225,6 +225,22 @@ impl Ledger {
             transaction.commit().await
         };
         write.await.map_err(|e| failed("record the progress of", &stream.to_string(), &e))
+    }
+
+    /// Begins a transaction that writes.
+    ///
+    /// When a disk is full, SQLite ends a transaction by itself; the driver still counts it, and begins no other. Such
+    /// a connection is closed, and the next one begins clean.
+    async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        match self.pool.begin_with(BEGIN).await {
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                // What cannot be written back at its end stays in the log beside the database.
+                let _ = self.pool.acquire().await?.close().await;
+                self.pool.begin_with(BEGIN).await
+            }
+            begun => begun,
+        }
     }
 
     /// Up to `limit` recorded objects from a place on, in key order, of the dated days or of the odd keys.
@@ -353,7 +369,7 @@ impl Ledger {
         through: &[u8],
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             sqlx::query(
                 "INSERT INTO sealed_days (stream, day, generations, first, objects, bytes, hash) VALUES (?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET generations = excluded.generations, first = excluded.first,
@@ -685,6 +701,28 @@ fn failed(operation: &'static str, subject: &str, error: &sqlx::Error) -> Error 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn after_sqlite_ended_a_transaction_by_itself_the_next_one_begins_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path(), false).await.unwrap().ledger;
+        let kind = crate::layout::Kind::named("CloudTrail").unwrap();
+        let stream = Stream::new("prod", "AWSLogs/", None, "222222222222", kind, "us-east-1");
+        let (id, progress) = ledger.checkpoint(&stream).await.unwrap();
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        // A full disk ends a transaction as this does: whole, and behind the driver's back.
+        for statement in [
+            "CREATE TRIGGER full BEFORE INSERT ON alarms BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END",
+            "DROP TRIGGER full",
+        ] {
+            sqlx::query(statement).execute(&ledger.pool).await.unwrap();
+            let alarm = Alarm { kind: "conflict", subject: "key".into(), detail: "detail".into() };
+            let commit = Commit { alarms: vec![alarm], ..Commit::default() };
+            let committed = ledger.commit(&stream, id, &commit, &progress, now).await;
+            assert_eq!(committed.is_ok(), statement.starts_with("DROP"), "{committed:?}");
+        }
+        assert_eq!(ledger.alarms(9).await.unwrap().len(), 1);
+    }
 
     #[test]
     fn tags_of_every_length_survive_packing() {
