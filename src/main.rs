@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trailsync::cli::{self, Cli, Command, Exit};
 use trailsync::clock::{Clock as _, SystemClock};
-use trailsync::config::{self, Config, Input, Loaded};
+use trailsync::config::{self, Config, Input, Loaded, Purpose};
 use trailsync::error::{Class, Error};
 use trailsync::role::Process;
 
@@ -32,14 +32,19 @@ fn main() -> ExitCode {
     {
         return finished(cli::config::print_schema(&mut std::io::stdout().lock()));
     }
-    let loaded = match config::load(&input(&cli, environment.clone())) {
+    let purpose = match cli.command {
+        Command::Run | Command::Sync(_) => Purpose::Mirror,
+        _ => Purpose::Look,
+    };
+    let loaded = match config::load_for(&input(&cli, environment.clone()), purpose) {
         Ok(loaded) => loaded,
         Err(refused) => {
             eprintln!("{refused}");
             return Exit::Configuration.into();
         }
     };
-    for warning in &loaded.warnings {
+    let told = !matches!(cli.command, Command::Status(_) | Command::Retry(_));
+    for warning in loaded.warnings.iter().filter(|_| told) {
         eprintln!("warning: {warning}");
     }
     if let Command::Config(options) = &cli.command {

@@ -559,3 +559,54 @@ async fn a_daemon_waits_for_a_destination_and_mirrors_to_it_once_it_is_there() {
     host.ends(0, &["sync", "--full"]);
     assert!(host.path("beta").join(&later).exists());
 }
+
+#[tokio::test]
+async fn somebody_else_can_look_and_is_told_whose_state_it_is_when_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let host = Host::with_logs(1, 3).await;
+    host.ends(0, &["sync"]);
+    let key = host.path("key");
+    std::fs::write(&key, "secret").unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(&key, 0);
+    let text = std::fs::read_to_string(host.path("trailsync.toml")).unwrap();
+    let files = format!("access_key_id_file = {key:?}, secret_access_key_file = {key:?}");
+    let text = text.replace("access_key_id_env = \"B_KEY\", secret_access_key_env = \"B_SECRET\"", &files);
+    // Where nobody else may go the program itself could not be run.
+    let reachable = tempfile::tempdir().unwrap();
+    let (program, config) = (reachable.path().join("trailsync"), reachable.path().join("trailsync.toml"));
+    let (state, mirrored) = (reachable.path().join("state"), host.path("state").display().to_string());
+    std::fs::copy(PROGRAM, &program).unwrap();
+    std::fs::write(&config, text.replace(&mirrored, &state.display().to_string())).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    std::fs::copy(host.database(), state.join("trailsync.db")).unwrap();
+    mode(reachable.path(), 0o755);
+    let as_somebody = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&config).args(arguments).env("NO_COLOR", "1");
+        if rustix::process::getuid().is_root() {
+            command.uid(65534);
+        }
+        let output = command.output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), said)
+    };
+
+    mode(&state, 0o555);
+    let (code, said) = as_somebody(&["status"]);
+    assert!(code == Some(0) && said.contains("All 1 accounts current"), "{code:?}: {said}");
+    assert_eq!(as_somebody(&["config"]).0, Some(0));
+    let (code, said) = as_somebody(&["sync"]);
+    assert!(code == Some(2) && said.contains("cannot be read"), "{code:?}: {said}");
+    mode(&state, 0);
+    let (code, said) = as_somebody(&["status"]);
+    assert!(code == Some(3) && said.contains("run as the user that owns the state directory"), "{code:?}: {said}");
+    assert!(!said.contains("rebuild"), "{said}");
+    mode(&state, 0o755);
+    mode(&state.join("trailsync.db"), 0);
+    let (code, said) = as_somebody(&["retry"]);
+    assert!(code == Some(3) && said.contains("run as the user that owns the state directory"), "{code:?}: {said}");
+    assert!(!said.contains("rebuild"), "{said}");
+}

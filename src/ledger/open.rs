@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
@@ -134,15 +134,21 @@ impl Ledger {
     /// `Fatal` when there is none or it cannot be read.
     pub async fn look(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(DATABASE);
-        if !path.exists() {
-            return Err(refused(dir, "there is no database yet", "start `trailsync run`, or check `state.dir`"));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(refused(dir, "there is no database yet", "start `trailsync run`, or check `state.dir`"));
+            }
+            Err(error) => return Err(refused(dir, &error.to_string(), OWNER)),
         }
         let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(5));
+        // To read a database in WAL mode files are made beside it, unless nobody writes to it.
+        let still = !dir.join(format!("{DATABASE}-wal")).exists() && access(dir, Access::WRITE_OK).is_err();
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            .connect_with(options)
+            .connect_with(options.immutable(still))
             .await
-            .map_err(|e| refused(dir, &e.to_string(), "run as the user that owns the state directory"))?;
+            .map_err(|e| unreadable(dir, &e))?;
         let ledger = Self { pool };
         let version: i64 = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations")
             .fetch_one(&ledger.pool)
@@ -304,12 +310,18 @@ fn newest_migration() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
+/// The mend of whatever another user may not do.
+const OWNER: &str = "run as the user that owns the state directory";
+
 fn unreadable(dir: &Path, error: &sqlx::Error) -> Error {
-    refused(
-        dir,
-        &format!("the database cannot be read: {error}"),
-        "restore it from a backup, or make it again from the copy with `trailsync rebuild`",
-    )
+    let why = format!("the database cannot be read: {error}");
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN: the rights, not the database, are what is wrong.
+    let mend = match code.parse::<u32>().unwrap_or(0) & 0xff {
+        3 | 8 | 14 => OWNER,
+        _ => "restore it from a backup, or make it again from the copy with `trailsync rebuild`",
+    };
+    refused(dir, &why, mend)
 }
 
 fn refused(dir: &Path, why: &str, mend: &str) -> Error {
