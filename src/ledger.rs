@@ -187,7 +187,7 @@ impl Ledger {
                 .fetch_one(&self.pool)
                 .await
         };
-        let row = read.await.map_err(|e| failed("read the checkpoint of", &stream.to_string(), &e))?;
+        let row = read.await.map_err(|e| failed("read the checkpoint", &stream.to_string(), &e))?;
         Ok((StreamId(row.get("id")), checkpoint_of(&row)))
     }
 
@@ -224,7 +224,7 @@ impl Ledger {
             save_progress(&mut transaction, id, progress, last_key, (objects, bytes)).await?;
             transaction.commit().await
         };
-        write.await.map_err(|e| failed("record the progress of", &stream.to_string(), &e))
+        write.await.map_err(|e| failed("record the progress", &stream.to_string(), &e))
     }
 
     /// Begins a transaction that writes.
@@ -264,7 +264,7 @@ impl Ledger {
         // Row by row: as the database driver holds them, rows take several times the memory of their records.
         let mut records = Vec::new();
         while let Some(row) = rows.next().await {
-            let row = row.map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+            let row = row.map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
             records.push(record_of(stream, &row).ok_or_else(|| corrupt(stream, "a row of `objects`"))?);
         }
         Ok(records)
@@ -290,7 +290,7 @@ impl Ledger {
         .bind(back)
         .fetch_optional(&self.pool)
         .await
-        .map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
         let suffix = row.and_then(|row| stream.unpack(Day(row.get("day")), row.get("name")));
         Ok(suffix.and_then(|suffix| stream.dated(&suffix)))
     }
@@ -307,7 +307,7 @@ impl Ledger {
             .bind(&name)
             .fetch_optional(&self.pool)
             .await
-            .map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
         row.map(|row| record_of(stream, &row).ok_or_else(|| corrupt(stream, "a row of `objects`"))).transpose()
     }
 
@@ -328,7 +328,7 @@ impl Ledger {
             .bind(limit)
             .fetch_all(&self.pool)
             .await
-            .map_err(|e| failed("read the sealed days of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the sealed days", &stream.to_string(), &e))?;
         rows.iter().map(|row| sealed_of(row).ok_or_else(|| corrupt(stream, "a row of `sealed_days`"))).collect()
     }
 
@@ -352,7 +352,7 @@ impl Ledger {
         )
         .bind(id.0).bind(open.start().0).bind(open.end().0)
         .fetch_all(&self.pool).await
-        .map_err(|e| failed("read the days of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the days", &stream.to_string(), &e))?;
         Ok(rows.iter().map(|row| Day(row.get("day"))).collect())
     }
 
@@ -387,7 +387,7 @@ impl Ledger {
                 .await?;
             transaction.commit().await
         };
-        write.await.map_err(|e| failed("seal a day of", &stream.to_string(), &e))
+        write.await.map_err(|e| failed("seal a day", &stream.to_string(), &e))
     }
 
     /// Counts objects that are sealed already, as `rebuild` finds them.
@@ -401,7 +401,7 @@ impl Ledger {
             .bind(id.0)
             .execute(&self.pool)
             .await
-            .map_err(|e| failed("record the sealed days of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("record the sealed days", &stream.to_string(), &e))?;
         Ok(())
     }
 
@@ -422,7 +422,7 @@ impl Ledger {
             .bind(last)
             .fetch_all(&self.pool)
             .await
-            .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok(rows.iter().map(failure_of).collect())
     }
 
@@ -444,7 +444,7 @@ impl Ledger {
         )
         .bind(id.0).bind(now.as_second()).bind(limit)
         .fetch_all(&self.pool).await
-        .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok(rows.iter().map(failure_of).collect())
     }
 
@@ -460,7 +460,7 @@ impl Ledger {
         .bind(id.0)
         .fetch_one(&self.pool)
         .await
-        .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok((unsigned(row.get("failing")), unsigned(row.get("quarantined"))))
     }
 
@@ -489,7 +489,7 @@ impl Ledger {
         .bind(id.0)
         .execute(&self.pool)
         .await
-        .map_err(|e| failed("record the pass of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("record the pass", &stream.to_string(), &e))?;
         Ok(())
     }
 }
@@ -720,6 +720,8 @@ mod tests {
             let commit = Commit { alarms: vec![alarm], ..Commit::default() };
             let committed = ledger.commit(&stream, id, &commit, &progress, now).await;
             assert_eq!(committed.is_ok(), statement.starts_with("DROP"), "{committed:?}");
+            let said = committed.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(!said.contains(" of of "), "{said}");
         }
         assert_eq!(ledger.alarms(9).await.unwrap().len(), 1);
     }

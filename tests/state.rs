@@ -610,3 +610,35 @@ async fn somebody_else_can_look_and_is_told_whose_state_it_is_when_not() {
     assert!(code == Some(3) && said.contains("run as the user that owns the state directory"), "{code:?}: {said}");
     assert!(!said.contains("rebuild"), "{said}");
 }
+
+#[tokio::test]
+async fn mistakes_on_the_command_line_and_a_reader_that_goes_are_met_in_words() {
+    let host = Host::with_logs(1, 3).await;
+    host.ends(0, &["sync"]);
+    let said = host.ends(2, &["retry", "--source", "nope"]);
+    assert!(said.contains("name one of: acme"), "{said}");
+    for service in ["sts", "s3"] {
+        let nowhere = format!("source.acme.endpoints.{service}=http://127.0.0.1:9");
+        let said = host.ends(75, &["--set", &nowhere, "sync"]);
+        assert!(said.contains("at `http://127.0.0.1:9` does not answer: check name resolution"), "{said}");
+    }
+    two_sources(&host);
+    std::os::unix::fs::symlink(host.path("mirror"), host.path("beta")).unwrap();
+    let said = host.ends(3, &["sync"]);
+    assert!(said.contains("two sources have this tree as their destination"), "{said}");
+
+    let mut child = host.command(&["completions", "bash"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[tokio::test]
+async fn failures_that_turn_out_to_be_the_streams_are_not_said_to_be_tried_again() {
+    let host = Host::with_logs(1, 30).await;
+    host.shared.world.faults().inject(Fault::AccessDenied).on(Op::GetObject).always();
+    let said = host.ends(1, &["sync"]);
+    assert!(said.contains("AccessDenied") && !said.contains("is tried again"), "{said}");
+    assert_eq!(host.status()["accounts"][0]["failing"], 0);
+}

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Config;
+use crate::error::{Class, Error, Report};
+
 pub mod config;
 pub mod rebuild;
 pub mod retry;
@@ -107,6 +110,13 @@ impl From<Exit> for ExitCode {
             Exit::Unreachable => 75,
         })
     }
+}
+
+/// A source that was named on the command line and is not configured.
+fn no_such_source(config: &Config, operation: &'static str, name: &str) -> Error {
+    let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+    let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
+    Error::of(Class::Stream, report)
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

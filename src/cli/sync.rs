@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Exit;
+use super::{Exit, no_such_source};
 use crate::assemble::{Assembled, Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
@@ -93,9 +93,7 @@ fn selected(config: &Config, names: &[String]) -> Result<Config, Error> {
     let mut config = config.clone();
     for name in names {
         if !config.sources.contains_key(name) {
-            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
-            let report = Report::new("sync", name, "there is no such source").mend(format!("name one of: {known}"));
-            return Err(Error::of(Class::Stream, report));
+            return Err(no_such_source(&config, "sync", name));
         }
     }
     config.sources.retain(|name, _| names.is_empty() || names.contains(name));

@@ -19,7 +19,7 @@ impl Ledger {
             .bind(source)
             .fetch_optional(&self.pool)
             .await
-            .map_err(|e| failed("read the destination of", source, &e))?;
+            .map_err(|e| failed("read the destination", source, &e))?;
         Ok(row.map(|row| row.get("id")))
     }
 
@@ -33,7 +33,7 @@ impl Ledger {
             .bind(id)
             .execute(&self.pool)
             .await
-            .map_err(|e| failed("record the destination of", source, &e))?;
+            .map_err(|e| failed("record the destination", source, &e))?;
         Ok(())
     }
 
@@ -46,7 +46,7 @@ impl Ledger {
             .bind(source)
             .fetch_one(&self.pool)
             .await
-            .map_err(|e| failed("read the objects of", source, &e))?;
+            .map_err(|e| failed("read the objects", source, &e))?;
         Ok(row.get("found"))
     }
 
@@ -66,7 +66,7 @@ impl Ledger {
         .bind(source)
         .execute(&self.pool)
         .await
-        .map_err(|e| failed("record the trouble of", source, &e))?;
+        .map_err(|e| failed("record the trouble", source, &e))?;
         Ok(())
     }
 

@@ -120,6 +120,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
             rest.failed.clear();
         }
+        rest.failed.iter().for_each(|failure| tell_failure(&progress.stream.source, failure));
         if !rest.is_empty() {
             self.commit(progress, &rest).await?;
         }
@@ -226,13 +227,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 if want.failure.is_none() && progress.streak.failed(&error) {
                     return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
                 }
-                let failure = failure_of(&want, &error, self.service.now());
-                if failure.attempts == 1 || failure.quarantined {
-                    let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
-                    warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts, %error,
-                        "`{}` {state}", Shown(&failure.key));
-                }
-                rest.failed.push(failure);
+                rest.failed.push(failure_of(&want, &error, self.service.now()));
                 None
             }
             Fetch::Failed(error) => Some(error),
@@ -293,6 +288,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !commit.inserted.is_empty() {
             progress.checkpoint.last_stored_at = Some(self.service.now());
         }
+    }
+}
+
+/// Says of a failure that is recorded what becomes of the object, the first time and the last.
+fn tell_failure(source: &str, failure: &Failure) {
+    if failure.attempts == 1 || failure.quarantined {
+        let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
+        warn!(%source, object.key = %Shown(&failure.key), attempts = failure.attempts, error = %failure.reason,
+            "`{}` {state}", Shown(&failure.key));
     }
 }
 
