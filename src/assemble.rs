@@ -2,13 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::config::{Config, Source};
 use crate::destination::local::Local;
 use crate::discover::Wanted;
-use crate::error::Error;
+use crate::error::{Class, Error, Report};
+use crate::identity;
 use crate::keyring::{CloudTrail, Keyring};
 use crate::ledger::Ledger;
 use crate::manifest::Manifests;
@@ -18,6 +23,10 @@ use crate::role::{Keeper, Process};
 use crate::scheduler::Runner;
 use crate::share::Share;
 use crate::source::s3::S3Source;
+use crate::trouble::{Say, Trouble};
+
+/// A destination that cannot be used is looked at again after so long.
+const REST: Duration = Duration::from_secs(20);
 
 /// A source, ready to run.
 pub struct Parts {
@@ -35,44 +44,130 @@ pub struct Parts {
     pub passes: Share,
 }
 
+/// All sources of a process.
+pub struct Assembled {
+    /// Ready to run.
+    pub ready: Vec<Parts>,
+    /// Their destinations cannot be used now.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A source whose destination cannot be used now.
+pub struct Waiting {
+    /// Why.
+    pub error: Error,
+    connected: Connected,
+}
+
+/// A source without its destination.
+struct Connected {
+    config: Config,
+    source: Source,
+    ledger: Ledger,
+    process: Process,
+    objects: Share,
+    passes: Share,
+    keeper: Arc<Keeper>,
+    bucket: S3Source,
+    keyring: Keyring,
+}
+
 /// Puts all sources together; nothing is asked of any service yet.
 ///
 /// # Errors
-/// `Fatal` when a destination cannot be used, `Stream` when an endpoint's CA bundle or proxy cannot.
-pub fn assemble(config: &Config, ledger: &Ledger, process: &Process) -> Result<Vec<Parts>, Error> {
+/// `Fatal` when a destination must not be used, `Stream` when an endpoint's CA bundle or proxy cannot.
+pub async fn assemble(config: &Config, ledger: &Ledger, process: &Process) -> Result<Assembled, Error> {
     let objects = Share::among(config.sources.len(), config.concurrency.objects);
     let passes = Share::among(config.sources.len(), config.concurrency.passes);
-    let sources = config.sources.values().zip(objects).zip(passes);
-    sources.map(|((source, objects), passes)| parts(config, source, ledger, process, objects, passes)).collect()
+    let mut assembled = Assembled { ready: Vec::new(), waiting: Vec::new() };
+    for ((source, objects), passes) in config.sources.values().zip(objects).zip(passes) {
+        let connected = Connected::new(config, source, ledger, process, (objects, passes))?;
+        match connected.open().await {
+            Ok(tree) => assembled.ready.push(connected.with(tree)),
+            Err(error) if error.class() == Class::Fatal => return Err(error),
+            Err(error) => assembled.waiting.push(Waiting { error, connected }),
+        }
+    }
+    Ok(assembled)
 }
 
-fn parts(
-    config: &Config,
-    source: &Source,
-    ledger: &Ledger,
-    process: &Process,
-    objects: Share,
-    passes: Share,
-) -> Result<Parts, Error> {
-    let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
-    let bucket = S3Source::new(source, keeper.clone(), process.http.get(&source.endpoints)?);
-    let tree = Local::open(&source.destination)?;
-    let permits = Permits { source: Arc::new(Semaphore::new(source.concurrency)), process: objects };
-    let manifests = Manifests::under(&config.state.dir);
-    let mirror = Mirror::new(
-        Arc::new(bucket),
-        Arc::new(tree),
-        ledger.clone(),
-        manifests,
-        process.clock.clone(),
-        rules(config, source),
-        permits,
-    );
-    let (mirror, wanted) = (Arc::new(mirror), wanted(source));
-    let service = CloudTrail::new(&source.endpoints, keeper.clone(), process.http.get(&source.endpoints)?);
-    let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
-    let prover = Arc::new(Prover::new(mirror.clone(), keyring, proof_rules(source, &wanted)));
-    Ok(Parts { keeper, mirror, prover, wanted, source: source.clone(), passes })
+impl Connected {
+    fn new(
+        config: &Config,
+        source: &Source,
+        ledger: &Ledger,
+        process: &Process,
+        (objects, passes): (Share, Share),
+    ) -> Result<Self, Error> {
+        let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
+        let http = process.http.get(&source.endpoints)?;
+        let bucket = S3Source::new(source, keeper.clone(), http.clone());
+        let service = CloudTrail::new(&source.endpoints, keeper.clone(), http);
+        let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
+        let (config, source, ledger, process) = (config.clone(), source.clone(), ledger.clone(), process.clone());
+        Ok(Self { config, source, ledger, process, objects, passes, keeper, bucket, keyring })
+    }
+
+    /// Opens the destination and makes sure that it is the right one; what came of it is recorded.
+    async fn open(&self) -> Result<Local, Error> {
+        let (name, now) = (&self.source.name, self.process.clock.now());
+        let opened = self.open_now().await;
+        match &opened {
+            Ok(_) => self.ledger.source_ready(name, now).await?,
+            Err(error) => self.ledger.source_failed(name, error, now).await?,
+        }
+        opened
+    }
+
+    async fn open_now(&self) -> Result<Local, Error> {
+        let options = self.source.destination.clone();
+        let (shown, holds) = (options.path.display().to_string(), holds_objects(&options.path));
+        let opened = tokio::task::spawn_blocking(move || Local::open(&options)).await;
+        let tree = opened.map_err(|error| Error::of(Class::Stream, Report::new("open", &shown, error)))??;
+        identity::check(&self.source.name, &shown, &tree, holds, &self.ledger).await?;
+        Ok(tree)
+    }
+
+    fn with(self, tree: Local) -> Parts {
+        let Self { config, source, ledger, process, objects, passes, keeper, bucket, keyring } = self;
+        let permits = Permits { source: Arc::new(Semaphore::new(source.concurrency)), process: objects };
+        let manifests = Manifests::under(&config.state.dir);
+        let rules = rules(&config, &source);
+        let mirror =
+            Mirror::new(Arc::new(bucket), Arc::new(tree), ledger, manifests, process.clock.clone(), rules, permits);
+        let (mirror, wanted) = (Arc::new(mirror), wanted(&source));
+        let prover = Arc::new(Prover::new(mirror.clone(), keyring, proof_rules(&source, &wanted)));
+        Parts { keeper, mirror, prover, wanted, source, passes }
+    }
+}
+
+impl Waiting {
+    /// Tries to open the destination every now and then, and says once that it cannot, until it can; `None` when it
+    /// was told to stop.
+    ///
+    /// # Errors
+    /// `Fatal` when the process must end.
+    pub async fn until_ready(self, stop: CancellationToken) -> Result<Option<Parts>, Error> {
+        let Self { mut error, connected } = self;
+        let mut trouble = Trouble::default();
+        loop {
+            let source = &connected.source.name;
+            if trouble.failed(error.code(), Instant::now()) != Say::Nothing {
+                warn!(%source, code = error.code(), "Nothing of `{source}` is mirrored: {error}");
+            }
+            if stop.run_until_cancelled(sleep(REST)).await.is_none() {
+                return Ok(None);
+            }
+            match connected.open().await {
+                Ok(tree) => {
+                    info!(%source, "The destination of `{source}` can be used now");
+                    return Ok(Some(connected.with(tree)));
+                }
+                Err(fatal) if fatal.class() == Class::Fatal => return Err(fatal),
+                Err(again) => error = again,
+            }
+        }
+    }
 }
 
 fn proof_rules(source: &Source, wanted: &Wanted) -> prove::Rules {
@@ -128,7 +223,8 @@ pub fn mirrored_before(config: &Config) -> bool {
     config.sources.values().any(|source| holds_objects(&source.destination.path))
 }
 
-fn holds_objects(root: &Path) -> bool {
+/// Whether a tree holds anything of ours.
+pub fn holds_objects(root: &Path) -> bool {
     if root.join(".trailsync/manifests").exists() {
         return true;
     }

@@ -57,6 +57,7 @@ pub mod window;
 // Edges: configuration, services, disk, database.
 pub mod config;
 pub mod destination;
+pub mod identity;
 pub mod keyring;
 pub mod ledger;
 pub mod manifest;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trailsync::cli::{self, Cli, Command, Exit};
 use trailsync::clock::{Clock as _, SystemClock};
-use trailsync::config::{self, Config, Input, Loaded};
+use trailsync::config::{self, Config, Input, Loaded, Purpose};
 use trailsync::error::{Class, Error};
 use trailsync::role::Process;
 
@@ -22,8 +23,9 @@ const BLOCKING_THREADS: usize = 8;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut script);
+        return finished(std::io::stdout().write_all(&script));
     }
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -38,14 +40,19 @@ fn main() -> ExitCode {
     {
         return finished(cli::policy::new_external_id(random_bits, &mut std::io::stdout().lock()));
     }
-    let loaded = match config::load(&input(&cli, environment.clone())) {
+    let purpose = match cli.command {
+        Command::Run | Command::Sync(_) | Command::Check(_) | Command::Plan(_) => Purpose::Mirror,
+        _ => Purpose::Look,
+    };
+    let loaded = match config::load_for(&input(&cli, environment.clone()), purpose) {
         Ok(loaded) => loaded,
         Err(refused) => {
             eprintln!("{refused}");
             return Exit::Configuration.into();
         }
     };
-    for warning in &loaded.warnings {
+    let told = !matches!(cli.command, Command::Status(_) | Command::Retry(_));
+    for warning in loaded.warnings.iter().filter(|_| told) {
         eprintln!("warning: {warning}");
     }
     if let Command::Config(options) = &cli.command {

@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
-use crate::manifest::Manifests;
+use crate::manifest::{DAMAGED, Manifests};
 use crate::service_clock::ServiceClock;
 use crate::share::Share;
 use crate::source::Source;
@@ -22,6 +22,7 @@ use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 mod compare;
 mod meter;
 mod outcome;
+mod restore;
 mod retries;
 mod seal;
 mod story;
@@ -29,8 +30,10 @@ mod sweep;
 mod transfer;
 mod walk;
 
+pub(crate) use compare::vanished;
 pub use meter::{Meter, Snapshot};
 use outcome::Streak;
+pub(crate) use story::replaced;
 use walk::Manner;
 
 /// What a mirror works by.
@@ -137,6 +140,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
     pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        match self.turn_once(progress, task).await {
+            Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
+                self.turn_once(progress, task).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn turn_once(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        // A turn that finds nothing new must not say that all is well when the copies are gone.
+        self.destination.present().await?;
         let before = progress.stored;
         if task.poll {
             self.poll(progress, task).await?;

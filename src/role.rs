@@ -381,7 +381,7 @@ impl Keeper {
             };
             match self.widened(&failure, policy.as_ref()) {
                 Some(wider) => self.kept().policy = Some(wider),
-                None => return Err(explain::assume(failure, role, caller.arn.as_deref())),
+                None => return Err(explain::assume(failure, role, &self.source, caller.arn.as_deref())),
             }
         }
     }

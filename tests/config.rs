@@ -729,3 +729,10 @@ proptest! {
         let _ = toml(format!("[{table}]\n{name} = {number}\n")).load();
     }
 }
+
+#[test]
+fn a_source_with_a_bad_name_does_not_hide_its_other_mistakes() {
+    let mistakes = prod("[source.\"Prod EU\"]\nbucket = \"UPPER\"\nregoin = \"eu-west-1\"\n").mistakes();
+    let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    assert_eq!(paths, ["source", "source.Prod EU.bucket", "source.Prod EU.regoin"]);
+}

@@ -226,7 +226,7 @@ async fn small_files_of_our_own_are_replaced_and_hidden() {
     assert!(walk(&local).is_empty());
     for name in ["", "/x", "x/", "a//b", "../x", "a/../b", ".x", "a/.x", "a b", "é", "lock", "stage/x", "a\0b", "a\nb"]
     {
-        assert_eq!(local.keep(name, vec![]).await.unwrap_err().class(), Class::Fatal, "{name:?}");
+        assert_eq!(local.keep(name, vec![]).await.unwrap_err().class(), Class::Stream, "{name:?}");
     }
 }
 
@@ -422,7 +422,7 @@ fn a_tree_belongs_to_one_process() {
     let local = scratch.open();
     let error = Local::open(&options(&scratch.root())).err().unwrap();
     assert_eq!(error.class(), Class::Fatal);
-    assert!(error.to_string().contains(&format!("process {} uses it already", std::process::id())), "{error}");
+    assert!(error.to_string().contains("two sources have this tree"), "{error}");
     drop(local);
     scratch.open();
 }
@@ -567,4 +567,29 @@ fn is_root() -> bool {
 
 fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
+}
+
+#[tokio::test]
+async fn a_tree_that_is_not_at_its_path_any_more_takes_nothing_until_it_is_back() {
+    let scratch = Scratch::new();
+    let local = scratch.open();
+    local.present().await.unwrap();
+    let away = scratch.0.path().join("away");
+    fs::rename(scratch.root(), &away).unwrap();
+    for other in [false, true] {
+        if other {
+            fs::create_dir(scratch.root()).unwrap();
+        }
+        let staged = item(&local, "a.gz", "one").await;
+        let refused = [local.present().await.unwrap_err(), local.publish(vec![staged]).await.err().unwrap()];
+        for error in refused {
+            assert_eq!((error.class(), error.code()), (Class::Stream, "DestinationGone"), "{error}");
+            assert!(error.to_string().contains("goes on by itself"), "{error}");
+        }
+    }
+    fs::remove_dir(scratch.root()).unwrap();
+    fs::rename(&away, scratch.root()).unwrap();
+    local.present().await.unwrap();
+    let staged = item(&local, "a.gz", "one").await;
+    assert_eq!(local.publish(vec![staged]).await.unwrap(), [Published::New]);
 }

@@ -126,13 +126,18 @@ fn selected(config: &Config, names: &[String], operation: &'static str) -> Resul
     let mut config = config.clone();
     for name in names {
         if !config.sources.contains_key(name) {
-            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
-            let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
-            return Err(Error::of(Class::Stream, report));
+            return Err(no_such_source(&config, operation, name));
         }
     }
     config.sources.retain(|name, _| names.is_empty() || names.contains(name));
     Ok(config)
+}
+
+/// A source that was named on the command line and is not configured.
+fn no_such_source(config: &Config, operation: &'static str, name: &str) -> Error {
+    let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+    let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
+    Error::of(Class::Stream, report)
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

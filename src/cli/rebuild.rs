@@ -9,18 +9,22 @@ use clap::Args;
 use tracing::warn;
 
 use super::Exit;
-use crate::clock::Timestamp;
+use crate::assemble::holds_objects;
+use crate::clock::{Timestamp, shift};
 use crate::config::{Config, Source};
 use crate::content::Hashing;
 use crate::destination::Place;
 use crate::destination::local::{Found, Local};
 use crate::error::{Class, Error, Report};
+use crate::identity;
 use crate::key::Shown;
 use crate::layout::{Day, Stream, root};
-use crate::ledger::{Checkpoint, Commit, DATABASE, Ledger, SealedDay, StreamId};
-use crate::manifest::{Entries, Generations, Manifests, Merged, sha256};
+use crate::ledger::{Alarm, COPY_MISSING, Checkpoint, Commit, DATABASE, Failure, Ledger, Lock, SealedDay, StreamId};
+use crate::manifest::{Entries, Generations, Manifests, sha256};
+use crate::mirror::{replaced, vanished};
 use crate::object::{ETag, Gzip};
 use crate::record::Record;
+use crate::window::AHEAD_SECONDS;
 
 /// Options of `trailsync rebuild`.
 #[derive(Debug, Args)]
@@ -56,47 +60,71 @@ pub async fn rebuild(
             report.mend("`trailsync rebuild --set-aside` keeps it under another name"),
         ));
     }
+    let lock = Lock::take(&config.state.dir)?;
+    let ledger = Ledger::begin_anew(&lock, &config.state.dir).await?;
     set_aside(&config.state.dir, now)?;
-    let opened = Ledger::open(&config.state.dir, false).await?;
     for source in config.sources.values() {
-        let tree = Local::open(&source.destination)?;
-        let mut work = Rebuild {
-            source,
-            tree,
-            ledger: &opened.ledger,
-            manifests: Manifests::under(&config.state.dir),
-            streams: HashMap::new(),
-            now,
-        };
-        let days = work.take_manifests(&config.state.dir).await?;
-        let (objects, foreign) = work.take_tree().await?;
-        let _ = writeln!(
-            out,
-            "{}: {days} sealed days, {objects} objects in the tree that no manifest names, {foreign} files that are none of ours",
-            source.name
-        );
+        rebuild_source(config, source, &ledger, now, out).await?;
     }
-    opened.ledger.close().await;
+    ledger.finish_anew(&config.state.dir).await?;
     Ok(Exit::Done)
 }
 
-/// Renames the database and what belongs to it; the lock is taken first, so that no daemon is using it.
+async fn rebuild_source(
+    config: &Config,
+    source: &Source,
+    ledger: &Ledger,
+    now: Timestamp,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Error> {
+    let root = &source.destination.path;
+    let holds = holds_objects(root);
+    let tree = Local::open(&source.destination)?;
+    identity::check(&source.name, &root.display().to_string(), &tree, holds, ledger).await?;
+    let manifests = Manifests::under(&config.state.dir);
+    let mut work = Rebuild { source, tree, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
+    let days = work.take_manifests(&config.state.dir).await?;
+    let (objects, foreign) = work.take_tree().await?;
+    work.save_newest().await?;
+    let _ = writeln!(
+        out,
+        "{}: {days} sealed days, {} objects of them are not in the tree and are fetched again, {objects} objects in the \
+         tree that no manifest names, {foreign} files that are none of ours",
+        source.name, work.missing
+    );
+    Ok(())
+}
+
+/// Renames the database, what belongs to it, and the manifests.
 fn set_aside(dir: &Path, now: Timestamp) -> Result<(), Error> {
-    let _lock = crate::ledger::Lock::take(dir)?;
-    for name in [
-        DATABASE.to_owned(),
-        format!("{DATABASE}-wal"),
-        format!("{DATABASE}-shm"),
-        "initialized".into(),
-        "manifests".into(),
-    ] {
-        let from = dir.join(&name);
+    let aside = |name: &str| {
+        let first = format!("{name}.before-rebuild-{}", now.as_second());
+        let others = (2..).map(|n| format!("{first}.{n}"));
+        std::iter::once(first.clone()).chain(others).find(|name| !dir.join(name).exists()).unwrap_or(first)
+    };
+    let (database, manifests) = (aside(DATABASE), aside("manifests"));
+    // What SQLite keeps beside a database it finds under the database's name only.
+    let names = [
+        (format!("{DATABASE}-wal"), format!("{database}-wal")),
+        (format!("{DATABASE}-shm"), format!("{database}-shm")),
+        (DATABASE.to_owned(), database),
+        ("manifests".to_owned(), manifests),
+    ];
+    for (from, to) in names {
+        let from = dir.join(from);
         if from.exists() {
-            let to = dir.join(format!("{name}.before-rebuild-{}", now.as_second()));
-            std::fs::rename(&from, &to).map_err(|e| broken("set aside", &from, &e))?;
+            std::fs::rename(&from, dir.join(to)).map_err(|e| broken("set aside", &from, &e))?;
         }
     }
-    Ok(())
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| broken("set aside", dir, &e))
+}
+
+/// A stream that was found, and the latest time in the name of one of its objects.
+#[derive(Clone)]
+struct Seen {
+    stream: Stream,
+    id: StreamId,
+    newest: Option<Timestamp>,
 }
 
 struct Rebuild<'a> {
@@ -104,8 +132,10 @@ struct Rebuild<'a> {
     tree: Local,
     ledger: &'a Ledger,
     manifests: Manifests,
-    streams: HashMap<String, (Stream, StreamId)>,
+    streams: HashMap<String, Seen>,
     now: Timestamp,
+    /// Objects that manifests name and the tree does not have.
+    missing: u64,
 }
 
 impl Rebuild<'_> {
@@ -135,10 +165,55 @@ impl Rebuild<'_> {
         let bytes = std::fs::read(newest).map_err(|e| broken("read", newest, &e))?;
         let generations = Generations { first, last: *last, hash: sha256(&bytes) };
         let merged = self.manifests.read(&stream, day, generations).map_err(|e| broken("read", newest, &e))?;
-        let (objects, stored) = totals(merged).map_err(|e| broken("read", newest, &e))?;
-        let sealed = SealedDay { day, generations, objects };
+        let mut sums = Sums::default();
+        for record in merged {
+            let record = record.map_err(|e| broken("read", newest, &e))?;
+            self.take_line(&stream, &record, &mut sums)?;
+            if sums.commit.failed.len() + sums.commit.alarms.len() >= ROWS {
+                self.commit(&stream, id, &std::mem::take(&mut sums.commit)).await?;
+            }
+        }
+        self.commit(&stream, id, &sums.commit).await?;
+        self.missing += sums.missing;
+        let sealed = SealedDay { day, generations, objects: sums.named };
         self.ledger.seal(&stream, id, &sealed, bytes.len() as u64, &[]).await?;
-        self.ledger.add_sealed(&stream, id, objects, stored).await
+        self.ledger.add_sealed(&stream, id, sums.named - sums.missing, sums.bytes).await
+    }
+
+    /// Counts one line of a manifest; what it says of the source is alarmed again, and a copy that is gone is wanted.
+    fn take_line(&mut self, stream: &Stream, record: &Record, sums: &mut Sums) -> Result<(), Error> {
+        sums.named += 1;
+        self.note_newest(stream, record);
+        sums.commit.alarms.extend(told(stream, record));
+        let place = Place { key: format!("{}{}", stream.prefix, record.suffix), version: record.version() };
+        if self.tree.read(&place)?.is_some() {
+            sums.bytes += record.size;
+            return Ok(());
+        }
+        sums.missing += 1;
+        sums.commit.failed.push(missing(place.key, record, self.now));
+        Ok(())
+    }
+
+    fn note_newest(&mut self, stream: &Stream, record: &Record) {
+        let latest = shift(self.now, AHEAD_SECONDS);
+        let dated = stream.dated(&record.suffix).filter(|dated| *dated <= latest);
+        if let Some(seen) = self.streams.get_mut(&stream.prefix) {
+            seen.newest = dated.max(seen.newest);
+        }
+    }
+
+    async fn commit(&self, stream: &Stream, id: StreamId, commit: &Commit) -> Result<(), Error> {
+        self.ledger.commit(stream, id, commit, &Checkpoint::default(), self.now).await
+    }
+
+    /// The times of the newest objects, once all are known.
+    async fn save_newest(&self) -> Result<(), Error> {
+        for Seen { stream, id, newest } in self.streams.values() {
+            let progress = Checkpoint { newest_object: *newest, ..Checkpoint::default() };
+            self.ledger.commit(stream, *id, &Commit::default(), &progress, self.now).await?;
+        }
+        Ok(())
     }
 
     /// Records what is in the tree and in no manifest, hashing it.
@@ -165,6 +240,7 @@ impl Rebuild<'_> {
                 continue;
             }
             let record = self.record_of(&place, &suffix)?;
+            self.note_newest(&stream, &record);
             if waiting.as_ref().is_some_and(|(other, _, rows)| *other != stream || rows.len() >= ROWS) {
                 objects += self.flush(&mut waiting).await?;
             }
@@ -181,18 +257,20 @@ impl Rebuild<'_> {
 
     async fn flush(&self, waiting: &mut Option<Batch>) -> Result<u64, Error> {
         let Some((stream, id, rows)) = waiting.take() else { return Ok(0) };
-        let commit = Commit { inserted: rows.into_values().collect(), ..Commit::default() };
-        self.ledger.commit(&stream, id, &commit, &Checkpoint::default(), self.now).await?;
+        let inserted: Vec<_> = rows.into_values().collect();
+        let alarms = inserted.iter().flat_map(|record| told(&stream, record)).collect();
+        let commit = Commit { inserted, alarms, ..Commit::default() };
+        self.commit(&stream, id, &commit).await?;
         Ok(commit.inserted.len() as u64)
     }
 
     async fn stream_of(&mut self, key: &str) -> Result<Option<(Stream, StreamId)>, Error> {
         let Some(stream) = Stream::of_key(&self.source.name, &root(&self.source.prefix), key) else { return Ok(None) };
-        if let Some((stream, id)) = self.streams.get(&stream.prefix) {
-            return Ok(Some((stream.clone(), *id)));
+        if let Some(seen) = self.streams.get(&stream.prefix) {
+            return Ok(Some((seen.stream.clone(), seen.id)));
         }
         let (id, _) = self.ledger.checkpoint(&stream).await?;
-        self.streams.insert(stream.prefix.clone(), (stream.clone(), id));
+        self.streams.insert(stream.prefix.clone(), Seen { stream: stream.clone(), id, newest: None });
         Ok(Some((stream, id)))
     }
 
@@ -261,13 +339,39 @@ impl Sealed {
     }
 }
 
-fn totals(merged: Merged) -> std::io::Result<(u64, u64)> {
-    let (mut objects, mut bytes) = (0, 0);
-    for record in merged {
-        objects += 1;
-        bytes += record?.size;
+/// What the manifests of one day say.
+#[derive(Default)]
+struct Sums {
+    named: u64,
+    missing: u64,
+    /// Of those that are there.
+    bytes: u64,
+    commit: Commit,
+}
+
+/// The alarms that were raised when a record became what it is.
+fn told(stream: &Stream, record: &Record) -> Vec<Alarm> {
+    let key = || format!("{}{}", stream.prefix, record.suffix);
+    let gone = record.gone.then(|| vanished(&stream.prefix, record));
+    let later = record.later.then(|| replaced(&key(), record));
+    gone.into_iter().chain(later).collect()
+}
+
+/// An object whose copy is gone is fetched again, as one that failed.
+fn missing(key: String, record: &Record, now: Timestamp) -> Failure {
+    let reason = format!("a manifest names `{}`, but its copy is not in the tree; it is fetched again", Shown(&key));
+    Failure {
+        key,
+        size: record.size,
+        etag: record.etag.clone(),
+        modified: record.modified,
+        first_failed: now,
+        attempts: 0,
+        quarantined: false,
+        next_try: now,
+        code: COPY_MISSING.to_owned(),
+        reason,
     }
-    Ok((objects, bytes))
 }
 
 fn files_under(dir: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::Exit;
-use crate::assemble::{assemble, mirrored_before};
+use crate::assemble::{Assembled, Waiting, assemble, mirrored_before};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ledger::Ledger;
@@ -22,19 +22,34 @@ const GRACE: Duration = Duration::from_secs(9);
 /// `Fatal` when state or destination cannot be used, now or later.
 pub async fn run(config: &Config, process: &Process, stop: CancellationToken) -> Result<Exit, Error> {
     let opened = Ledger::open(&config.state.dir, mirrored_before(config)).await?;
-    let parts = assemble(config, &opened.ledger, process)?;
-    info!(sources = parts.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
+    let Assembled { ready, waiting } = assemble(config, &opened.ledger, process).await?;
+    info!(sources = ready.len(), waiting = waiting.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
     let mut keepers = JoinSet::new();
     let mut runners = JoinSet::new();
-    for part in parts {
+    for part in ready {
         let (keeper, token) = (part.keeper.clone(), stop.clone());
         keepers.spawn(async move { keeper.run(token).await });
         runners.spawn(part.into_runner().run(stop.clone()));
+    }
+    for source in waiting {
+        runners.spawn(run_later(source, stop.clone()));
     }
     let ended = supervise(&mut runners, &stop).await;
     keepers.shutdown().await;
     opened.ledger.close().await;
     ended.map(|()| Exit::Done)
+}
+
+/// Runs a source as soon as its destination can be used.
+async fn run_later(source: Waiting, stop: CancellationToken) -> Result<(), Error> {
+    let Some(part) = source.until_ready(stop.clone()).await? else { return Ok(()) };
+    let keeper = part.keeper.clone();
+    let mut keepers = JoinSet::new();
+    let token = stop.clone();
+    keepers.spawn(async move { keeper.run(token).await });
+    let ended = part.into_runner().run(stop).await;
+    keepers.shutdown().await;
+    ended
 }
 
 /// Waits for the sources; the first that cannot go on ends all.

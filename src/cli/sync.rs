@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Exit, selected};
-use crate::assemble::{Parts, assemble, mirrored_before};
+use crate::assemble::{Assembled, Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
 use crate::destination::local::Local;
@@ -46,6 +46,14 @@ struct Outcome {
     streams: usize,
     failed: Vec<Error>,
     unreached: bool,
+    /// Its destination cannot be used.
+    refused: bool,
+}
+
+impl Outcome {
+    fn refused(error: Error) -> Self {
+        Self { failed: vec![error], refused: true, ..Self::default() }
+    }
 }
 
 impl Outcome {
@@ -69,15 +77,15 @@ pub async fn sync(
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources, "sync")?;
     let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
-    let parts = assemble(&config, &opened.ledger, process)?;
-    let mirrors: Vec<_> = parts.iter().map(|part| part.mirror.clone()).collect();
+    let Assembled { ready, waiting } = assemble(&config, &opened.ledger, process).await?;
+    let mirrors: Vec<_> = ready.iter().map(|part| part.mirror.clone()).collect();
     let started = Instant::now();
     let bar = (!options.quiet).then(|| Bar::start(mirrors.clone()));
     let mut tasks = JoinSet::new();
-    for part in parts {
+    for part in ready {
         tasks.spawn(source(part, options.full, config.concurrency.passes, stop.clone()));
     }
-    let mut outcomes = Vec::new();
+    let mut outcomes: Vec<_> = waiting.into_iter().map(|source| Outcome::refused(source.error)).collect();
     while let Some(outcome) = tasks.join_next().await {
         let panicked = |error| Error::of(Class::Fatal, Report::new("sync", "a source", error));
         outcomes.push(outcome.map_err(panicked)??);
@@ -129,7 +137,7 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     end.cancel();
     while renewing.join_next().await.is_some() {}
     record_session(&part).await?;
-    Ok(Outcome { streams, failed, unreached })
+    Ok(Outcome { streams, failed, unreached, ..Outcome::default() })
 }
 
 /// Proves what is here now; what a digest names and no listing showed is fetched in between.
@@ -239,6 +247,7 @@ async fn report(
     // A closed pipe does not undo what was mirrored.
     let _ = writeln!(out, "{line}");
     Ok(match () {
+        () if outcomes.iter().any(|outcome| outcome.refused) => Exit::State,
         () if !outcomes.is_empty() && outcomes.iter().all(Outcome::may_pass) => Exit::Unreachable,
         () if failed > 0 || waiting > 0 || stop.is_cancelled() => Exit::Incomplete,
         () => Exit::Done,

@@ -67,17 +67,16 @@ impl Walk {
             let problem =
                 format!("expected 1 to 63 of a-z, 0-9 and `-` as the name of a source, found {}", quoted(name));
             self.mistakes.push(Mistake::at("source", problem).set_by(&node.origin).mend("for example `[source.prod]`"));
+            // Its options are looked at all the same, but belong to no source.
+            let mut nobody = Walk { settings: Settings::new(), mistakes: Vec::new(), seen: BTreeSet::new() };
+            nobody.visit_table(&path, node);
+            self.mistakes.append(&mut nobody.mistakes);
             return;
         }
         let shown = path.join(".");
         match (place::at(&path), &node.raw) {
             (Place::Option(option), _) => self.set(shown, option, node),
-            (Place::Table, Raw::Table(entries)) => {
-                for (name, node) in entries {
-                    let inner = path.iter().chain([name]).cloned().collect();
-                    self.visit(inner, node);
-                }
-            }
+            (Place::Table, Raw::Table(_)) => self.visit_table(&path, node),
             (Place::Table, _) => {
                 let mistake = Mistake::at(&shown, "expected a table of options").set_by(&node.origin);
                 let names = place::names_in(&path).join(", ");
@@ -94,6 +93,13 @@ impl Walk {
                 let near = nearest(name, place::names_in(table));
                 self.mistakes.push(Mistake::at(shown, "is no option").set_by(&node.origin).meant(near));
             }
+        }
+    }
+
+    fn visit_table(&mut self, path: &[String], node: &Node) {
+        let Raw::Table(entries) = &node.raw else { return };
+        for (name, node) in entries {
+            self.visit(path.iter().chain([name]).cloned().collect(), node);
         }
     }
 

@@ -5,13 +5,13 @@ use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
-use super::story::{Change, Story, conflict, missing, vanished_unseen};
+use super::story::{Change, Story, conflict, copy_missing, missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Commit, Failure, NAMED_BY_DIGEST};
+use crate::ledger::{COPY_MISSING, Commit, Failure, NAMED_BY_DIGEST};
 use crate::object::{Listed, Metadata};
 use crate::record::Record;
 use crate::source::Source;
@@ -120,6 +120,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
             rest.failed.clear();
         }
+        rest.failed.iter().for_each(|failure| tell_failure(&progress.stream.source, failure));
         if !rest.is_empty() {
             self.commit(progress, &rest).await?;
         }
@@ -211,8 +212,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
-                if want.failure.as_ref().is_some_and(|failure| failure.code == NAMED_BY_DIGEST) {
+                let code = want.failure.as_ref().map(|failure| failure.code.as_str());
+                if code == Some(NAMED_BY_DIGEST) {
                     rest.alarms.push(missing(&want));
+                } else if code == Some(COPY_MISSING) {
+                    rest.alarms.push(copy_missing(&want));
                 } else if !self.is_expired(want.listed.modified) {
                     rest.alarms.push(vanished_unseen(&want));
                 }
@@ -226,13 +230,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 if want.failure.is_none() && progress.streak.failed(&error) {
                     return Some(if error.class() == Class::Object { error.into_class(Class::Stream) } else { error });
                 }
-                let failure = failure_of(&want, &error, self.service.now());
-                if failure.attempts == 1 || failure.quarantined {
-                    let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
-                    warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts, %error,
-                        "`{}` {state}", Shown(&failure.key));
-                }
-                rest.failed.push(failure);
+                rest.failed.push(failure_of(&want, &error, self.service.now()));
                 None
             }
             Fetch::Failed(error) => Some(error),
@@ -254,11 +252,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let (mut stories, mut items) = (Vec::new(), Vec::new());
         for (want, got) in taken.got {
             let story = Story::of(&progress.stream, &want, &got);
-            if let (Change::Tag, Some(known)) = (story.change, &want.known) {
-                // The same bytes under another tag are noted; the copy that is here stays as it is.
-                let later = known.later;
-                commit.updated.push(Record { later, ..story.record });
-                commit.resolved.extend(want.failure.map(|failure| failure.key));
+            if story.change == Change::Tag && want.failure.is_none() {
+                // The same bytes under another tag are noted; the copy that is here stays as it is. Of one that failed
+                // before it is not known whether it is here.
+                commit.updated.push(story.record);
                 continue;
             }
             let metadata = progress.stream.kind.keeps_metadata.then_some(got.metadata);
@@ -276,7 +273,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             (objects, bytes) = (objects + 1, bytes + story.record.size);
             story.tell(&progress.stream, &want);
-            story.record_into(&mut commit, want);
+            story.record_into(&mut commit, want, published == Published::New);
         }
         self.note_newest(progress, &commit);
         self.commit(progress, &commit).await?;
@@ -294,6 +291,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !commit.inserted.is_empty() {
             progress.checkpoint.last_stored_at = Some(self.service.now());
         }
+    }
+}
+
+/// Says of a failure that is recorded what becomes of the object, the first time and the last.
+fn tell_failure(source: &str, failure: &Failure) {
+    if failure.attempts == 1 || failure.quarantined {
+        let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
+        warn!(%source, object.key = %Shown(&failure.key), attempts = failure.attempts, error = %failure.reason,
+            "`{}` {state}", Shown(&failure.key));
     }
 }
 

@@ -223,6 +223,10 @@ impl Destination for Disk {
     async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
         self.local().rehash(place).await
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        self.local().present().await
+    }
 }
 
 impl Disk {

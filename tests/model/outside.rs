@@ -226,7 +226,7 @@ impl<B: Bucket> Outside<B> {
 
     fn put(&self, past: &mut Past, suffix: String, mut object: Object) {
         // What neither tag nor gzip vouches for has a checksum, as all objects have since S3 keeps them by default.
-        object.checksummed |= past.serial % 2 == 0 || !object.etag_is_md5 && !suffix.ends_with(".gz");
+        object.checksummed |= past.serial.is_multiple_of(2) || !object.etag_is_md5 && !suffix.ends_with(".gz");
         self.bucket.put(&self.key(&suffix), object.clone());
         let (since, order) = (past.now, past.order);
         let life = past.lives.entry(suffix).or_default();

@@ -194,4 +194,8 @@ impl<D: Destination> Destination for Wired<D> {
     async fn rehash(&self, place: &Place) -> Result<Option<Content>, Error> {
         self.end.rehash(place).await
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        self.end.present().await
+    }
 }

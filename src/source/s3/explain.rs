@@ -6,7 +6,7 @@ use crate::policy::Partition;
 use crate::renewal::Refusal;
 use crate::retry::is_throttling;
 use crate::source::ListRequest;
-use crate::source::client::Failure;
+use crate::source::client::{Failure, unreachable};
 
 /// The two requests that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,7 @@ pub(super) struct Bucket {
     pub(super) region: String,
     pub(super) owner: Option<String>,
     role: Option<String>,
+    endpoint: Option<String>,
 }
 
 impl Bucket {
@@ -97,6 +98,7 @@ impl Bucket {
             region: source.region.clone(),
             owner: source.bucket_owner.clone(),
             role: source.role.as_ref().map(|role| role.arn.clone()),
+            endpoint: source.endpoints.s3.clone(),
         }
     }
 
@@ -163,6 +165,7 @@ impl Bucket {
             "UntrustedCertificate" => {
                 "check who answers at this endpoint; behind a private authority, set `ca_bundle`".to_owned()
             }
+            "ConnectionFailed" | "Timeout" => unreachable("S3", self.endpoint.as_deref(), region),
             "TemporaryRedirect" | "Redirect" => {
                 "redirects are not followed; a bucket that is hours old is reached directly later".to_owned()
             }
