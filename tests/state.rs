@@ -551,6 +551,7 @@ async fn a_daemon_waits_for_a_destination_and_mirrors_to_it_once_it_is_there() {
     let later = DIGEST.replace("x.json", "y.json");
     host.shared.world.put_object(BUCKET, &later, ObjectSpec::log(gzip("later")));
     let daemon = host.daemon();
+    assert_eq!(alarms(&host.status()), ["destination"]);
     std::fs::remove_dir_all(host.path("beta")).unwrap();
     std::fs::rename(host.path("away"), host.path("beta")).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,7 +1,6 @@
 //! `trailsync rebuild`: makes the database again from the mirrored tree and its manifests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +24,10 @@ use crate::mirror::{replaced, vanished};
 use crate::object::{ETag, Gzip};
 use crate::record::Record;
 use crate::window::AHEAD_SECONDS;
+
+mod files;
+
+use files::{broken, copy_durably, files_under, set_aside};
 
 /// Options of `trailsync rebuild`.
 #[derive(Debug, Args)]
@@ -79,7 +82,7 @@ async fn rebuild_source(
 ) -> Result<(), Error> {
     let root = &source.destination.path;
     let holds = holds_objects(root);
-    let tree = Local::open(&source.destination)?;
+    let tree = Local::open(&source.destination).map_err(|error| error.into_class(Class::Fatal))?;
     identity::check(&source.name, &root.display().to_string(), &tree, holds, ledger).await?;
     let manifests = Manifests::under(&config.state.dir);
     let mut work = Rebuild { source, tree, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
@@ -93,30 +96,6 @@ async fn rebuild_source(
         source.name, work.missing
     );
     Ok(())
-}
-
-/// Renames the database, what belongs to it, and the manifests.
-fn set_aside(dir: &Path, now: Timestamp) -> Result<(), Error> {
-    let aside = |name: &str| {
-        let first = format!("{name}.before-rebuild-{}", now.as_second());
-        let others = (2..).map(|n| format!("{first}.{n}"));
-        std::iter::once(first.clone()).chain(others).find(|name| !dir.join(name).exists()).unwrap_or(first)
-    };
-    let (database, manifests) = (aside(DATABASE), aside("manifests"));
-    // What SQLite keeps beside a database it finds under the database's name only.
-    let names = [
-        (format!("{DATABASE}-wal"), format!("{database}-wal")),
-        (format!("{DATABASE}-shm"), format!("{database}-shm")),
-        (DATABASE.to_owned(), database),
-        ("manifests".to_owned(), manifests),
-    ];
-    for (from, to) in names {
-        let from = dir.join(from);
-        if from.exists() {
-            std::fs::rename(&from, dir.join(to)).map_err(|e| broken("set aside", &from, &e))?;
-        }
-    }
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| broken("set aside", dir, &e))
 }
 
 /// A stream that was found, and the latest time in the name of one of its objects.
@@ -372,38 +351,4 @@ fn missing(key: String, record: &Record, now: Timestamp) -> Failure {
         code: COPY_MISSING.to_owned(),
         reason,
     }
-}
-
-fn files_under(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(broken("read", &dir, &error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| broken("read", &dir, &e))?;
-            let kind = entry.file_type().map_err(|e| broken("read", &dir, &e))?;
-            if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() && entry.path().extension().is_some_and(|extension| extension == "gz") {
-                files.push(entry.path());
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn copy_durably(from: &Path, to: &Path) -> std::io::Result<()> {
-    let parent = to.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
-    std::fs::create_dir_all(parent)?;
-    std::fs::copy(from, to)?;
-    File::open(to)?.sync_all()?;
-    File::open(parent)?.sync_all()
-}
-
-fn broken(operation: &'static str, path: &Path, error: &std::io::Error) -> Error {
-    Error::of(Class::Fatal, Report::new(operation, path.display().to_string(), error))
 }
