@@ -38,10 +38,13 @@ pub mod record;
 // Rules: decisions without I/O; time and randomness are arguments.
 pub mod chain;
 pub mod content;
+pub mod copy_of;
 pub mod digest;
 pub mod layout;
+pub mod own_file;
 pub mod path;
 pub mod policy;
+pub mod public_keys;
 pub mod renewal;
 pub mod retry;
 pub mod status;
