@@ -64,6 +64,7 @@ pub mod source;
 // Work: what is done to one stream, and how streams are found.
 pub mod discover;
 pub mod mirror;
+pub mod verify;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

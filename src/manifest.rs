@@ -265,7 +265,7 @@ fn damaged(path: &Path, why: &str) -> io::Error {
 pub struct Entries {
     path: PathBuf,
     header: Header,
-    lines: io::Lines<BufReader<GzDecoder<BufReader<File>>>>,
+    lines: io::Lines<BufReader<GzDecoder<BufReader<Box<dyn Read + Send>>>>>,
 }
 
 impl Entries {
@@ -276,6 +276,14 @@ impl Entries {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("manifest {}: {error}", path.display())))?;
+        Self::read(Box::new(file), path)
+    }
+
+    /// Reads the header of a manifest that somebody opened; messages name `path`.
+    ///
+    /// # Errors
+    /// `InvalidData` for a file that is no manifest.
+    pub fn read(file: Box<dyn Read + Send>, path: &Path) -> io::Result<Self> {
         let mut lines = BufReader::new(GzDecoder::new(BufReader::new(file))).lines();
         let first = lines.next().ok_or_else(|| damaged(path, "it is empty"))??;
         let header: Header = serde_json::from_str(&first).map_err(|_| damaged(path, "its header cannot be read"))?;

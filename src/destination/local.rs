@@ -19,11 +19,13 @@ use super::{Destination, Item, Place, Published, Staged, check_own_name, sidecar
 mod fault;
 mod open;
 mod publish;
+mod reader;
 mod staging;
 mod tree;
 mod walk;
 mod witness;
 
+pub use reader::{Entry, Reader};
 pub use walk::{Found, Walk};
 
 use fault::failed;
