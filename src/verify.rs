@@ -70,6 +70,8 @@ pub struct Options {
     pub now: Timestamp,
     /// Key files that count instead of the copy's own.
     pub keys: Option<PathBuf>,
+    /// What the copy is of, as far as it does not say so itself.
+    pub sources: Vec<CopyOf>,
 }
 
 /// Hears how far the work is.
@@ -158,7 +160,10 @@ pub fn verify<A: Archive>(
         }
         let mut find = |finding| lock(&tally).find(finding);
         let keys = Ring::read(archive, options.keys.as_deref(), &mut find)?;
-        let sources = own::sources(archive, &mut find)?;
+        let mut sources = own::sources(archive, &mut find)?;
+        let unsaid = |known: &&CopyOf| !sources.iter().any(|source| source.source == known.source);
+        let more: Vec<_> = options.sources.iter().filter(unsaid).cloned().collect();
+        sources.extend(more);
         let (recorded, desk) = (Recorded::new(archive, rows)?, Desk::new(sender));
         let checker = Checker::default();
         let mut run = Run { archive, rows, options, tally: &tally, progress, desk, recorded, keys, sources, checker };
