@@ -72,6 +72,7 @@ pub mod discover;
 pub mod mirror;
 pub mod plan;
 pub mod prove;
+pub mod verify;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trailsync::cli::{self, Cli, Command, Exit};
 use trailsync::clock::{Clock as _, SystemClock};
-use trailsync::config::{self, Config, Input, Loaded, Purpose};
+use trailsync::config::{self, Config, Input, Loaded, Log, LogFormat, Purpose};
 use trailsync::error::{Class, Error};
 use trailsync::role::Process;
 
@@ -44,6 +44,14 @@ fn main() -> ExitCode {
         Command::Run | Command::Sync(_) | Command::Check(_) | Command::Plan(_) => Purpose::Mirror,
         _ => Purpose::Look,
     };
+    if let Command::Verify(options) = &cli.command
+        && options.path.is_some()
+        && cli.global.config.is_none()
+    {
+        // A copy that was carried elsewhere is verified without any configuration.
+        let loaded = config::load_for(&input(&cli, environment.clone()), purpose).ok();
+        return serve(&cli.command, loaded.as_ref(), environment);
+    }
     let loaded = match config::load_for(&input(&cli, environment.clone()), purpose) {
         Ok(loaded) => loaded,
         Err(refused) => {
@@ -59,7 +67,7 @@ fn main() -> ExitCode {
         let form = if options.json { cli::config::Form::Json } else { cli::config::Form::Toml };
         return finished(cli::config::print(&loaded, form, &mut std::io::stdout().lock()));
     }
-    serve(&cli.command, &loaded, environment)
+    serve(&cli.command, Some(&loaded), environment)
 }
 
 fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
@@ -71,8 +79,10 @@ fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
     Input { file, environment, overrides, now: SystemClock.now() }
 }
 
-fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, String>) -> ExitCode {
-    if let Err(mistake) = cli::telemetry::start(&loaded.config.log) {
+fn serve(command: &Command, loaded: Option<&Loaded>, environment: BTreeMap<String, String>) -> ExitCode {
+    let config = loaded.map(|loaded| &loaded.config);
+    let quiet = Log { format: LogFormat::Auto, filter: "warn".into() };
+    if let Err(mistake) = cli::telemetry::start(config.map_or(&quiet, |config| &config.log)) {
         eprintln!("{mistake}");
         return Exit::Configuration.into();
     }
@@ -86,7 +96,7 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
         };
     let ended = runtime.block_on(async {
         let stop = stop_on_signals();
-        execute(command, &loaded.config, environment, stop).await
+        execute(command, config, environment, stop).await
     });
     // What still blocks in the background has nothing to commit.
     runtime.shutdown_background();
@@ -101,11 +111,15 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
 
 async fn execute(
     command: &Command,
-    config: &Config,
+    config: Option<&Config>,
     environment: BTreeMap<String, String>,
     stop: CancellationToken,
 ) -> Result<Exit, Error> {
     let clock = Arc::new(SystemClock);
+    if let Command::Verify(options) = command {
+        return cli::verify::verify(config, options, clock.now(), &stop, &mut std::io::stdout()).await;
+    }
+    let Some(config) = config else { return Ok(Exit::Configuration) };
     let process = || Process::new(clock.clone(), environment);
     let mut out = std::io::stdout();
     match command {
@@ -120,7 +134,7 @@ async fn execute(
         }
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
         Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
-        Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Verify(_) | Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

@@ -312,7 +312,7 @@ pub fn unreadable(stream: &Stream, error: &io::Error) -> Error {
 pub struct Entries {
     path: PathBuf,
     header: Header,
-    lines: io::Lines<BufReader<GzDecoder<BufReader<File>>>>,
+    lines: io::Lines<BufReader<GzDecoder<BufReader<Box<dyn Read + Send>>>>>,
 }
 
 impl Entries {
@@ -322,6 +322,14 @@ impl Entries {
     /// `NotFound`, or `InvalidData` for a file that is no manifest.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path).map_err(|error| not_opened(path, &error))?;
+        Self::read(Box::new(file), path)
+    }
+
+    /// Reads the header of a manifest that somebody opened; messages name `path`.
+    ///
+    /// # Errors
+    /// `InvalidData` for a file that is no manifest.
+    pub fn read(file: Box<dyn Read + Send>, path: &Path) -> io::Result<Self> {
         let mut lines = BufReader::new(GzDecoder::new(BufReader::new(file))).lines();
         let first = lines.next().ok_or_else(|| damaged(path, "it is empty"))?;
         let first = first.map_err(|error| damaged(path, &error.to_string()))?;

@@ -18,6 +18,7 @@ pub mod run;
 pub mod status;
 pub mod sync;
 pub mod telemetry;
+pub mod verify;
 
 /// Mirrors AWS CloudTrail logs from somebody else's bucket into your own hands.
 #[derive(Debug, Parser)]
@@ -55,6 +56,8 @@ pub enum Command {
     Run,
     /// Mirrors everything that is new once, then exits.
     Sync(sync::Options),
+    /// Proves, offline, that a copy is complete and unaltered.
+    Verify(verify::Options),
     /// Shows how far every account is; works while the daemon is down.
     Status(status::Options),
     /// Walks every hop to every source and says what is missing.
@@ -89,9 +92,11 @@ pub struct ConfigOptions {
 
 const EXIT_CODES: &str = "Exit codes:
   0   done
-  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed
+  1   something could not be mirrored: it is in the quarantine, or a stream failed;
+      a hop of `check` failed; `verify` found something altered, missing or not vouched for
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
+  4   verify: nothing is wrong, but not everything could be proven (no digests, no keys)
   75  no source answered, and it may pass: a network, a throttled or unavailable service";
 
 /// How a command ended.
@@ -105,6 +110,8 @@ pub enum Exit {
     Configuration,
     /// State or destination cannot be used.
     State,
+    /// Nothing is wrong, but not everything could be proven.
+    Unproven,
     /// No source could be reached.
     Unreachable,
 }
@@ -116,6 +123,7 @@ impl From<Exit> for ExitCode {
             Exit::Incomplete => 1,
             Exit::Configuration => 2,
             Exit::State => 3,
+            Exit::Unproven => 4,
             Exit::Unreachable => 75,
         })
     }

@@ -25,12 +25,14 @@ mod fault;
 mod open;
 pub mod probe;
 mod publish;
+mod reader;
 mod reserve;
 mod staging;
 mod tree;
 mod walk;
 mod witness;
 
+pub use reader::{Entry, Reader};
 pub use reserve::Space;
 pub use walk::{Found, Walk};
 
