@@ -646,3 +646,28 @@ async fn failures_that_turn_out_to_be_the_streams_are_not_said_to_be_tried_again
     assert!(said.contains("AccessDenied") && !said.contains("is tried again"), "{said}");
     assert_eq!(host.status()["accounts"][0]["failing"], 0);
 }
+
+#[tokio::test]
+async fn a_running_daemon_shows_that_its_tree_is_away_and_goes_on_when_it_is_back() {
+    let host = Host::with_logs(1, 3).await;
+    host.write_config("poll = { every = \"5s\", idle_every = \"5s\" }\n");
+    host.ends(0, &["sync"]);
+    let daemon = host.daemon();
+    let becomes = async |wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while condition(&host.status(), "acme") != wanted {
+            assert!(Instant::now() < deadline, "not {wanted}: {}", host.status());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    std::fs::rename(host.path("mirror"), host.path("away")).unwrap();
+    becomes("failing").await;
+    let why = host.status()["accounts"][0]["error"].as_str().unwrap().to_owned();
+    assert!(why.contains("it was removed, moved or unmounted; put the very directory back"), "{why}");
+    std::fs::rename(host.path("away"), host.path("mirror")).unwrap();
+    becomes("current").await;
+    host.deliver(0, "2222222222222222");
+    assert_eq!(daemon.terminate().0, Some(0));
+    host.ends(0, &["sync"]);
+    host.assert_mirrored();
+}
