@@ -271,7 +271,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 again.push(Want { beside: true, ..want });
                 continue;
             }
-            (objects, bytes) = (objects + 1, bytes + story.record.size);
+            // Bytes that turned out to be here, recorded under another tag, were stored before.
+            if story.change != Change::Tag || published == Published::New {
+                (objects, bytes) = (objects + 1, bytes + story.record.size);
+            }
             story.tell(&progress.stream, &want);
             story.record_into(&mut commit, want, published == Published::New);
         }
