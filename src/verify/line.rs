@@ -226,7 +226,7 @@ impl Line {
             chain.backfills.correct(Verdict::Altered);
         } else {
             chain.digests.correct(Verdict::Altered);
-            chain.bad.insert(before.start, before.end);
+            chain.unproven(before.start, before.end);
         }
     }
 

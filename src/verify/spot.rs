@@ -263,8 +263,10 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
         before || self.span.to.is_some_and(|to| start > shift(to, slack))
     }
 
-    fn is_outside(&self, dated: Option<Timestamp>) -> bool {
+    /// A digest is named by the end of its hour, a log by its own time.
+    fn is_outside(&self, stream: &Stream, dated: Option<Timestamp>) -> bool {
         let Some(at) = dated else { return self.span.from.is_some() || self.span.to.is_some() };
+        let at = if stream.kind.folder == DIGESTS { shift(at, -1) } else { at };
         self.span.from.is_some_and(|from| at < from) || self.span.to.is_some_and(|to| at >= to)
     }
 
@@ -280,7 +282,9 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
             let (folder, listed) = folder?;
             for object in listed.objects.iter().filter(|object| object.version.is_none()) {
                 let suffix = format!("{folder}{}", object.name);
-                let Some(at) = stream.dated(&suffix).filter(|at| !self.is_outside(Some(*at))) else { continue };
+                let Some(at) = stream.dated(&suffix).filter(|at| !self.is_outside(&stream, Some(*at))) else {
+                    continue;
+                };
                 if self.standing(Some(at)).verdict != Verdict::Unreferenced {
                     continue;
                 }
@@ -372,7 +376,7 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
             let key = format!("{}{suffix}", stream.prefix);
             seen.push(self.run.recorded.hash(&version_key(&suffix, object.version.as_deref())));
             let at = stream.dated(&suffix);
-            if self.is_outside(at) || (object.version.is_none() && self.is_named(&key)) {
+            if self.is_outside(stream, at) || (object.version.is_none() && self.is_named(&key)) {
                 continue;
             }
             let standing = self.unnamed(stream, object, at, another);
@@ -452,7 +456,7 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
         })?;
         for (suffix, version, stored) in missing.into_values() {
             let key = format!("{}{suffix}", stream.prefix);
-            if self.is_outside(stream.dated(&suffix)) || (version.is_none() && self.is_named(&key)) {
+            if self.is_outside(stream, stream.dated(&suffix)) || (version.is_none() && self.is_named(&key)) {
                 continue;
             }
             let stored = Some(stored);

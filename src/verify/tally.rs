@@ -194,6 +194,18 @@ impl Chain {
         }
     }
 
+    /// The last hours that were called proven are not: their digest is not the one that the next one names.
+    pub fn unproven(&mut self, from: Timestamp, to: Timestamp) {
+        while let Some(run) = self.runs.last_mut().filter(|run| run.to > from) {
+            if run.from < from {
+                run.to = from;
+            } else {
+                self.runs.pop();
+            }
+        }
+        self.push(from, to, Hours::Unproven);
+    }
+
     /// Up to when all is proven, from the first hour on; `None` when the first hour is not.
     pub fn proven_through(&self) -> Option<Timestamp> {
         let mut through = None;
@@ -261,6 +273,8 @@ mod tests {
         chain.push(at(8), at(10), Hours::Gap);
         chain.push(at(10), at(20), Hours::Proven);
         assert_eq!(chain.proven_through(), Some(at(8)));
+        chain.unproven(at(18), at(20));
+        assert_eq!(chain.runs.last().map(|run| (run.from, run.to, run.hours)), Some((at(18), at(20), Hours::Unproven)));
         chain.bad.insert(at(3), at(4));
         assert_eq!(chain.proven_through(), Some(at(3)));
         chain.bad.insert(at(0), at(1));
