@@ -312,8 +312,11 @@ pub fn unreadable(stream: &Stream, error: &io::Error) -> Error {
 pub struct Entries {
     path: PathBuf,
     header: Header,
-    lines: io::Lines<BufReader<GzDecoder<BufReader<Box<dyn Read + Send>>>>>,
+    lines: Lines,
 }
+
+/// The lines of a gzip file that somebody opened.
+type Lines = io::Lines<BufReader<GzDecoder<BufReader<Box<dyn Read + Send>>>>>;
 
 impl Entries {
     /// Opens a manifest and reads its header.

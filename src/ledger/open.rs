@@ -155,6 +155,10 @@ impl Ledger {
     }
 
     async fn is_current(&self, dir: &Path) -> Result<(), Error> {
+        let table = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(&self.pool).await;
+        if table.map_err(|e| unreadable(dir, &e))?.is_none() {
+            return Err(refused(dir, "the database is empty", "look again in a moment: who makes it has just begun"));
+        }
         let version: i64 = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations")
             .fetch_one(&self.pool)
             .await

@@ -70,13 +70,16 @@ struct File {
     name: String,
 }
 
+/// A stream's manifests by day and source, each day's generations in order.
+type Files = BTreeMap<(Day, String), Vec<File>>;
+
 /// Everything that was recorded; a few days are held at a time.
 pub struct Recorded<'a, A> {
     archive: &'a A,
     rows: Option<&'a dyn Rows>,
     sources: Vec<String>,
     hasher: RandomState,
-    files: HashMap<String, Arc<BTreeMap<(Day, String), Vec<File>>>>,
+    files: HashMap<String, Arc<Files>>,
     held: VecDeque<((String, Day), Arc<DayRecords>)>,
     checker: Checker,
 }
@@ -306,11 +309,11 @@ impl<'a, A: Archive> Recorded<'a, A> {
     }
 
     /// The manifests of a stream by day and source, each day's generations in order.
-    fn files(&mut self, stream: &Stream) -> Result<Arc<BTreeMap<(Day, String), Vec<File>>>, Error> {
+    fn files(&mut self, stream: &Stream) -> Result<Arc<Files>, Error> {
         if let Some(files) = self.files.get(&stream.prefix) {
             return Ok(files.clone());
         }
-        let mut files: BTreeMap<(Day, String), Vec<File>> = BTreeMap::new();
+        let mut files = Files::new();
         for source in &self.sources {
             let folder = format!("{FOLDER}/{source}/{}", file_safe(&stream.prefix));
             for name in self.archive.kept_in(&folder)?.1 {

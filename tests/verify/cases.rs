@@ -268,11 +268,11 @@ fn backfill_digests_vouch_for_late_logs_with_the_keys_of_their_own_time() {
     let key = maker.digest_key(hour(2), true);
     let generated = at(made).to_string();
     let more = [("backfill-generation-timestamp", generated.as_str())];
-    maker.sign(&key, hour(1), hour(2), &[late.clone()], None, &more);
+    maker.sign(&key, hour(1), hour(2), std::slice::from_ref(&late), None, &more);
     let mut whole = verified(&maker.files);
     assert_eq!(found(&mut whole), []);
     assert_eq!(whole.tally.chains[0].backfills.of(Verdict::Valid), 1);
-    maker.sign(&key, hour(1), hour(2), &[late.clone()], None, &[]);
+    maker.sign(&key, hour(1), hour(2), std::slice::from_ref(&late), None, &[]);
     let seen = found(&mut verified(&maker.files));
     assert!(seen.contains(&(Verdict::Malformed, What::Metadata, key)), "{seen:?}");
 }
