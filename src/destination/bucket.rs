@@ -219,6 +219,10 @@ impl Destination for Bucket {
     async fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         check_own_name(name)?;
         let Some(key) = name::of_own(&self.prefix, name) else { return Ok(None) };
+        // Most of what is asked for first is not there yet, and to be denied it would cost a new session.
+        if read::is_missing(&self.reader, &key).await {
+            return Ok(None);
+        }
         match read::fetch(&self.reader, &key).await? {
             Some(fetched) => read::bytes(fetched.body, u64::MAX).await.map(Some),
             None => Ok(None),
