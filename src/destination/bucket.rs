@@ -201,7 +201,7 @@ impl Destination for Bucket {
 
     async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         check_own_name(name)?;
-        let reserved = || Error::of(Class::Fatal, Report::new("keep", name, "no name for a file of our own"));
+        let reserved = || Error::of(Class::Stream, Report::new("keep", name, "no name for a file of our own"));
         let key = name::of_own(&self.prefix, name).ok_or_else(reserved)?;
         self.prepare().await?;
         let spool = self.spool.clone();
