@@ -58,7 +58,7 @@ pub async fn a_version_that_is_no_version_stops_the_batch(bench: &impl Bench) {
     let at = bench.open().await;
     let mut odd = item(&at, "a.gz", "x").await;
     odd.place.version = Some("../../outside/x".to_owned());
-    assert_eq!(at.publish(vec![odd]).await.unwrap_err().class(), Class::Stream);
+    assert_eq!(at.publish(vec![odd]).await.unwrap_err().class(), Class::Fatal);
     assert_eq!((bench.copies(&at).len(), bench.staged()), (0, 0));
 }
 
