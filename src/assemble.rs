@@ -9,18 +9,20 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, Storage};
+use crate::destination::bucket::{self, Bucket};
 use crate::destination::local::Local;
+use crate::destination::store::Store;
 use crate::discover::Wanted;
 use crate::error::{Class, Error, Report};
 use crate::identity;
 use crate::keyring::{CloudTrail, Keyring};
-use crate::ledger::Ledger;
+use crate::ledger::{DATABASE, Ledger, SessionRow};
 use crate::manifest::Manifests;
 use crate::mirror::{Mirror, Permits, Rules};
 use crate::prove::{self, Prover};
 use crate::role::{Keeper, Process};
-use crate::scheduler::Runner;
+use crate::scheduler::{Runner, session_row};
 use crate::share::Share;
 use crate::source::s3::S3Source;
 use crate::trouble::{Say, Trouble};
@@ -32,10 +34,14 @@ const REST: Duration = Duration::from_secs(20);
 pub struct Parts {
     /// Keeps its role session.
     pub keeper: Arc<Keeper>,
+    /// Keeps the session of its destination, where that has credentials of its own.
+    pub archive: Option<Arc<Keeper>>,
+    /// Where copies go.
+    pub store: Arc<Store>,
     /// Mirrors its streams.
-    pub mirror: Arc<Mirror<S3Source, Local>>,
+    pub mirror: Arc<Mirror<S3Source, Store>>,
     /// Proves what is mirrored.
-    pub prover: Arc<Prover<S3Source, Local>>,
+    pub prover: Arc<Prover<S3Source, Store>>,
     /// What to discover.
     pub wanted: Wanted,
     /// Its configuration.
@@ -68,6 +74,7 @@ struct Connected {
     objects: Share,
     passes: Share,
     keeper: Arc<Keeper>,
+    archive: Option<Arc<Keeper>>,
     bucket: S3Source,
     keyring: Keyring,
 }
@@ -101,15 +108,17 @@ impl Connected {
     ) -> Result<Self, Error> {
         let keeper = Keeper::connect(source, process, fastrand::u64(..))?;
         let http = process.http.get(&source.endpoints)?;
+        let own = source.destination.bucket();
+        let archive = own.map(|own| bucket::keeper(source, own, process, fastrand::u64(..))).transpose()?;
         let bucket = S3Source::new(source, keeper.clone(), http.clone());
         let service = CloudTrail::new(&source.endpoints, keeper.clone(), http);
         let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
         let (config, source, ledger, process) = (config.clone(), source.clone(), ledger.clone(), process.clone());
-        Ok(Self { config, source, ledger, process, objects, passes, keeper, bucket, keyring })
+        Ok(Self { config, source, ledger, process, objects, passes, keeper, archive, bucket, keyring })
     }
 
     /// Opens the destination and makes sure that it is the right one; what came of it is recorded.
-    async fn open(&self) -> Result<Local, Error> {
+    async fn open(&self) -> Result<Store, Error> {
         let (name, now) = (&self.source.name, self.process.clock.now());
         let opened = self.open_now().await;
         match &opened {
@@ -119,25 +128,41 @@ impl Connected {
         opened
     }
 
-    async fn open_now(&self) -> Result<Local, Error> {
-        let options = self.source.destination.clone();
-        let (shown, holds) = (options.path.display().to_string(), holds_objects(&options.path));
-        let opened = tokio::task::spawn_blocking(move || Local::open(&options)).await;
-        let tree = opened.map_err(|error| Error::of(Class::Stream, Report::new("open", &shown, error)))??;
-        identity::check(&self.source.name, &shown, &tree, holds, &self.ledger).await?;
-        Ok(tree)
+    async fn open_now(&self) -> Result<Store, Error> {
+        let (store, shown, holds) = match (&self.source.destination, &self.archive) {
+            (Storage::Bucket(own), Some(keeper)) => {
+                let spool = self.config.state.dir.join("spool").join(&self.source.name);
+                let bucket = Bucket::open(&self.source, own, keeper.clone(), &self.process, spool)?;
+                let holds = bucket::holds_objects(&self.source, own, &self.process).await?;
+                (Store::Bucket(bucket), format!("{}/{}", own.bucket, own.prefix), holds)
+            }
+            (Storage::Tree(options), _) => {
+                let (shown, holds) = (options.path.display().to_string(), holds_objects(&options.path));
+                let options = options.clone();
+                let opened = tokio::task::spawn_blocking(move || Local::open(&options)).await;
+                let tree = opened.map_err(|error| Error::of(Class::Stream, Report::new("open", &shown, error)))??;
+                (Store::Tree(tree), shown, holds)
+            }
+            (Storage::Bucket(own), None) => {
+                let report = Report::new("open", &own.bucket, "nothing keeps the session of the destination");
+                return Err(Error::of(Class::Fatal, report));
+            }
+        };
+        identity::check(&self.source.name, &shown, &store, holds, &self.ledger).await?;
+        Ok(store)
     }
 
-    fn with(self, tree: Local) -> Parts {
-        let Self { config, source, ledger, process, objects, passes, keeper, bucket, keyring } = self;
+    fn with(self, store: Store) -> Parts {
+        let Self { config, source, ledger, process, objects, passes, keeper, archive, bucket, keyring } = self;
         let permits = Permits { source: Arc::new(Semaphore::new(source.concurrency)), process: objects };
         let manifests = Manifests::under(&config.state.dir);
         let rules = rules(&config, &source);
+        let store = Arc::new(store);
         let mirror =
-            Mirror::new(Arc::new(bucket), Arc::new(tree), ledger, manifests, process.clock.clone(), rules, permits);
+            Mirror::new(Arc::new(bucket), store.clone(), ledger, manifests, process.clock.clone(), rules, permits);
         let (mirror, wanted) = (Arc::new(mirror), wanted(&source));
         let prover = Arc::new(Prover::new(mirror.clone(), keyring, proof_rules(&source, &wanted)));
-        Parts { keeper, mirror, prover, wanted, source, passes }
+        Parts { keeper, archive, store, mirror, prover, wanted, source, passes }
     }
 }
 
@@ -180,8 +205,13 @@ fn proof_rules(source: &Source, wanted: &Wanted) -> prove::Rules {
 }
 
 impl Parts {
+    /// The session of the destination as the state keeps it, beside the source's own.
+    pub fn archive_row(&self) -> Option<SessionRow> {
+        self.archive.as_ref().map(|keeper| session_row(&archive_name(&self.source.name), &keeper.state()))
+    }
+
     /// The source as the daemon runs it.
-    pub fn into_runner(self) -> Runner<S3Source, Local> {
+    pub fn into_runner(self) -> Runner<S3Source, Store> {
         let session = self.keeper.observe();
         Runner {
             mirror: self.mirror,
@@ -206,6 +236,11 @@ fn rules(config: &Config, source: &Source) -> Rules {
     }
 }
 
+/// The name under which a source's destination is shown where it has a session of its own.
+pub fn archive_name(source: &str) -> String {
+    format!("{source}/destination")
+}
+
 /// What to discover of a source.
 pub fn wanted(source: &Source) -> Wanted {
     Wanted {
@@ -219,8 +254,26 @@ pub fn wanted(source: &Source) -> Wanted {
 }
 
 /// Whether any destination holds something already: then a missing database is not made anew.
-pub fn mirrored_before(config: &Config) -> bool {
-    config.sources.values().any(|source| holds_objects(&source.destination.path))
+///
+/// Buckets are asked only when there is no database.
+///
+/// # Errors
+/// When a bucket must be asked and does not answer.
+pub async fn mirrored_before(config: &Config, process: &Process) -> Result<bool, Error> {
+    if config.sources.values().filter_map(|source| source.destination.tree()).any(|tree| holds_objects(&tree.path)) {
+        return Ok(true);
+    }
+    if config.state.dir.join(DATABASE).exists() {
+        return Ok(false);
+    }
+    for source in config.sources.values() {
+        if let Some(own) = source.destination.bucket()
+            && bucket::holds_objects(source, own, process).await?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a tree holds anything of ours.

@@ -133,7 +133,7 @@ async fn execute(
             cli::policy::policy(config, options, terminal, &mut out)
         }
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
-        Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
+        Command::Rebuild(options) => cli::rebuild::rebuild(config, options, &process(), &mut out).await,
         Command::Verify(_) | Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
     }
 }

@@ -81,7 +81,8 @@ impl Bench {
         assert_eq!(bench.keys.len() as u64, million.keys);
         // A tree that holds nothing is not where mirrored objects are.
         for source in bench.config.sources.values() {
-            std::fs::create_dir_all(source.destination.path.join(".trailsync/manifests")).expect("a tree");
+            std::fs::create_dir_all(source.destination.tree().expect("a tree").path.join(".trailsync/manifests"))
+                .expect("a tree");
         }
         let opened = Ledger::open(&bench.config.state.dir, false).await.expect("a ledger");
         bench.record_everything(&opened.ledger).await;

@@ -450,7 +450,7 @@ async fn rebuild_counts_what_a_manifest_names_and_the_tree_lacks_and_it_is_fetch
         std::fs::remove_file(host.path("mirror").join(key)).unwrap();
     }
     let said = host.ends(0, &["rebuild", "--set-aside"]);
-    assert!(said.contains("5 objects of them are not in the tree"), "{said}");
+    assert!(said.contains("5 objects of them are not among the copies"), "{said}");
     let status = host.status();
     assert_eq!(status["accounts"][0]["objects"], 45);
     assert_eq!(status["accounts"][0]["failing"], 5);

@@ -1,21 +1,18 @@
-//! `trailsync rebuild`: makes the database again from the mirrored tree and its manifests.
+//! `trailsync rebuild`: makes the database again from the copies, in a tree or a bucket, and their manifests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing::warn;
 
 use super::Exit;
-use crate::assemble::holds_objects;
 use crate::clock::{Timestamp, shift};
 use crate::config::{Config, Source};
-use crate::content::Hashing;
 use crate::destination::Place;
-use crate::destination::local::{Found, Local};
+use crate::destination::local::Found;
 use crate::error::{Class, Error, Report};
-use crate::identity;
 use crate::key::Shown;
 use crate::layout::{Day, Stream, root};
 use crate::ledger::{Alarm, COPY_MISSING, Checkpoint, Commit, DATABASE, Failure, Ledger, Lock, SealedDay, StreamId};
@@ -23,11 +20,14 @@ use crate::manifest::{Entries, Generations, Manifests, sha256};
 use crate::mirror::{replaced, vanished};
 use crate::object::{ETag, Gzip};
 use crate::record::Record;
+use crate::role::Process;
 use crate::window::AHEAD_SECONDS;
 
 mod files;
+mod shelf;
 
-use files::{broken, copy_durably, files_under, set_aside};
+use files::{broken, set_aside};
+use shelf::Shelf;
 
 /// Options of `trailsync rebuild`.
 #[derive(Debug, Args)]
@@ -52,9 +52,10 @@ const ROWS: usize = 1000;
 pub async fn rebuild(
     config: &Config,
     options: &Options,
-    now: Timestamp,
+    process: &Process,
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
+    let now = process.clock.now();
     let database = config.state.dir.join(DATABASE);
     if database.exists() && !options.set_aside {
         let report = Report::new("rebuild", database.display().to_string(), "a database is there");
@@ -67,7 +68,7 @@ pub async fn rebuild(
     let ledger = Ledger::begin_anew(&lock, &config.state.dir).await?;
     set_aside(&config.state.dir, now)?;
     for source in config.sources.values() {
-        rebuild_source(config, source, &ledger, now, out).await?;
+        rebuild_source(config, source, &ledger, process, out).await?;
     }
     ledger.finish_anew(&config.state.dir).await?;
     Ok(Exit::Done)
@@ -77,22 +78,22 @@ async fn rebuild_source(
     config: &Config,
     source: &Source,
     ledger: &Ledger,
-    now: Timestamp,
+    process: &Process,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Error> {
-    let root = &source.destination.path;
-    let holds = holds_objects(root);
-    let tree = Local::open(&source.destination).map_err(|error| error.into_class(Class::Fatal))?;
-    identity::check(&source.name, &root.display().to_string(), &tree, holds, ledger).await?;
+    let now = process.clock.now();
+    let shelf =
+        Shelf::open(source, &config.state.dir, process).await.map_err(|error| error.into_class(Class::Fatal))?;
+    shelf.check(&source.name, ledger).await?;
     let manifests = Manifests::under(&config.state.dir);
-    let mut work = Rebuild { source, tree, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
+    let mut work = Rebuild { source, shelf, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
     let days = work.take_manifests(&config.state.dir).await?;
-    let (objects, foreign) = work.take_tree().await?;
+    let (objects, foreign) = work.take_copies().await?;
     work.save_newest().await?;
     let _ = writeln!(
         out,
-        "{}: {days} sealed days, {} objects of them are not in the tree and are fetched again, {objects} objects in the \
-         tree that no manifest names, {foreign} files that are none of ours",
+        "{}: {days} sealed days, {} objects of them are not among the copies and are fetched again, {objects} \
+         copies that no manifest names, {foreign} files that are none of ours",
         source.name, work.missing
     );
     Ok(())
@@ -108,7 +109,7 @@ struct Seen {
 
 struct Rebuild<'a> {
     source: &'a Source,
-    tree: Local,
+    shelf: Shelf,
     ledger: &'a Ledger,
     manifests: Manifests,
     streams: HashMap<String, Seen>,
@@ -120,13 +121,9 @@ struct Rebuild<'a> {
 impl Rebuild<'_> {
     /// Takes the manifests beside the copy into the state directory and records their days.
     async fn take_manifests(&mut self, state_dir: &Path) -> Result<u64, Error> {
-        let kept = self.source.destination.path.join(".trailsync/manifests");
         let mut days: BTreeMap<(String, i32), Vec<Generation>> = BTreeMap::new();
-        for path in files_under(&kept.join(&self.source.name))? {
-            let name = path.strip_prefix(&kept).unwrap_or(&path);
-            let copy = state_dir.join("manifests").join(name);
-            copy_durably(&path, &copy).map_err(|e| broken("copy", &path, &e))?;
-            let header = Entries::open(&copy).map_err(|e| broken("read", &path, &e))?.header().clone();
+        for copy in self.shelf.take_manifests(&self.source.name, state_dir).await? {
+            let header = Entries::open(&copy).map_err(|e| broken("read", &copy, &e))?.header().clone();
             days.entry((header.prefix, header.day)).or_default().push((header.generation, header.whole, copy));
         }
         let count = days.len() as u64;
@@ -147,7 +144,7 @@ impl Rebuild<'_> {
         let mut sums = Sums::default();
         for record in merged {
             let record = record.map_err(|e| broken("read", newest, &e))?;
-            self.take_line(&stream, &record, &mut sums)?;
+            self.take_line(&stream, &record, &mut sums).await?;
             if sums.commit.failed.len() + sums.commit.alarms.len() >= ROWS {
                 self.commit(&stream, id, &std::mem::take(&mut sums.commit)).await?;
             }
@@ -160,12 +157,12 @@ impl Rebuild<'_> {
     }
 
     /// Counts one line of a manifest; what it says of the source is alarmed again, and a copy that is gone is wanted.
-    fn take_line(&mut self, stream: &Stream, record: &Record, sums: &mut Sums) -> Result<(), Error> {
+    async fn take_line(&mut self, stream: &Stream, record: &Record, sums: &mut Sums) -> Result<(), Error> {
         sums.named += 1;
         self.note_newest(stream, record);
         sums.commit.alarms.extend(told(stream, record));
         let place = Place { key: format!("{}{}", stream.prefix, record.suffix), version: record.version() };
-        if self.tree.read(&place)?.is_some() {
+        if self.shelf.holds(&place).await? {
             sums.bytes += record.size;
             return Ok(());
         }
@@ -195,13 +192,14 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Records what is in the tree and in no manifest, hashing it.
-    async fn take_tree(&mut self) -> Result<(u64, u64), Error> {
+    /// Records what is among the copies and in no manifest, hashing it.
+    async fn take_copies(&mut self) -> Result<(u64, u64), Error> {
         let (mut objects, mut foreign) = (0, 0);
         let mut sealed = Sealed::default();
         let mut waiting: Option<Batch> = None;
-        for found in self.tree.walk() {
-            let place = match found? {
+        let mut books = self.shelf.walk(self.source).await?;
+        while let Some((found, written)) = self.shelf.next(&mut books).await? {
+            let place = match found {
                 Found::Object(place) => place,
                 Found::Metadata(_) => continue,
                 Found::Foreign(path) => {
@@ -218,7 +216,7 @@ impl Rebuild<'_> {
             if sealed.holds(self.ledger, &self.manifests, &stream, id, &suffix).await? {
                 continue;
             }
-            let record = self.record_of(&place, &suffix)?;
+            let record = self.record_of(&place, &suffix, written).await?;
             self.note_newest(&stream, &record);
             if waiting.as_ref().is_some_and(|(other, _, rows)| *other != stream || rows.len() >= ROWS) {
                 objects += self.flush(&mut waiting).await?;
@@ -255,24 +253,12 @@ impl Rebuild<'_> {
 
     /// What a file is. Its tag at the source is not known: an MD5 is what it was for most objects, and where it was
     /// not, the object is fetched once more and compared.
-    fn record_of(&self, place: &Place, suffix: &str) -> Result<Record, Error> {
-        let subject = Path::new(&place.key);
-        let missing = || broken("read", subject, &std::io::ErrorKind::NotFound.into());
-        let mut file = self.tree.read(place)?.ok_or_else(missing)?;
-        let mut hashing = Hashing::new(place.key.ends_with(".gz"));
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            match file.read(&mut buffer).map_err(|e| broken("read", subject, &e))? {
-                0 => break,
-                n => hashing.update(&buffer[..n]),
-            }
-        }
-        let modified = file.metadata().and_then(|m| m.modified()).map_err(|e| broken("read", subject, &e))?;
-        let content = hashing.finish();
+    async fn record_of(&self, place: &Place, suffix: &str, written: Option<Timestamp>) -> Result<Record, Error> {
+        let (content, written) = self.shelf.content(place, written).await?;
         Ok(Record {
             suffix: suffix.to_owned(),
             size: content.size,
-            modified: Timestamp::try_from(modified).unwrap_or(self.now),
+            modified: written.unwrap_or(self.now),
             etag: ETag::new(&hex::encode(content.md5)),
             sha256: content.sha256,
             inflated: match content.gzip {

@@ -112,14 +112,19 @@ fn targets(config: Option<&Config>, options: &Options) -> Result<Vec<Target>, Er
     let configured = || config.iter().flat_map(|config| config.sources.values());
     let same =
         |a: &Path, b: &Path| a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    let of = |path: &Path| configured().filter(|source| same(&source.destination.path, path)).cloned().collect();
+    let stands_at = |source: &Source, path: &Path| source.destination.tree().is_some_and(|tree| same(&tree.path, path));
+    let of = |path: &Path| configured().filter(|source| stands_at(source, path)).cloned().collect();
     if let Some(path) = &options.path {
         return Ok(vec![Target { path: path.clone(), sources: of(path) }]);
     }
     let mut targets: Vec<Target> = Vec::new();
     for source in configured() {
-        if !targets.iter().any(|target| target.path == source.destination.path) {
-            targets.push(Target { path: source.destination.path.clone(), sources: of(&source.destination.path) });
+        let Some(tree) = source.destination.tree() else {
+            let why = format!("the copy of `{}` is in a bucket; only trees can be verified yet: name one", source.name);
+            return Err(misused("PATH", &why));
+        };
+        if !targets.iter().any(|target| target.path == tree.path) {
+            targets.push(Target { path: tree.path.clone(), sources: of(&tree.path) });
         }
     }
     if targets.is_empty() {

@@ -127,7 +127,12 @@ impl Walk {
     fn demand(&mut self, whole: &Raw) {
         for (path, option) in place::applying(whole) {
             let hidden_by_table = self.seen.iter().any(|seen| path.starts_with(&format!("{seen}.")));
-            if option.default == Fallback::Required && !self.seen.contains(&path) && !hidden_by_table {
+            let demanded = match option.default {
+                Fallback::Required => true,
+                Fallback::Unless(other) => !self.seen.contains(&beside(&path, other)),
+                _ => false,
+            };
+            if demanded && !self.seen.contains(&path) && !hidden_by_table {
                 let file = example(option, &Origin::File { name: String::new(), line: None });
                 let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
                 let mend = format!(
@@ -139,6 +144,11 @@ impl Walk {
             }
         }
     }
+}
+
+/// The path of the option `name` in the same table.
+fn beside(path: &str, name: &str) -> String {
+    path.rsplit_once('.').map_or_else(|| name.to_owned(), |(table, _)| format!("{table}.{name}"))
 }
 
 /// A good value in the form in which `origin` writes it.

@@ -14,6 +14,8 @@ use super::shape;
 use super::value::show_duration;
 use crate::clock::Timestamp;
 
+mod bucket;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// For how long after a failed delivery logs may still arrive (AWS `CloudTrail` User Guide).
@@ -37,7 +39,7 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
     for source in &sources {
         verdict.prefix(source);
         verdict.since(source, now);
-        verdict.partitions(source);
+        verdict.partitions(source, source.text("region"));
         verdict.keys(source);
         verdict.credentials(source, environment);
         verdict.files(source);
@@ -46,10 +48,12 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
         verdict.windows(source, &global);
         verdict.lookback(source);
         verdict.state_apart(source, &global);
+        verdict.storage(source, &sources, environment);
     }
     for (at, later) in sources.iter().enumerate() {
         for earlier in &sources[..at] {
             verdict.destinations_apart(earlier, later);
+            verdict.buckets_apart(earlier, later);
             verdict.sources_apart(earlier, later);
             verdict.external_ids_apart(earlier, later);
         }
@@ -85,8 +89,8 @@ impl Verdict {
     }
 
     /// A role's ARN and the regions of bucket and STS are of one partition; credentials do not cross.
-    fn partitions(&mut self, source: &Section<'_>) {
-        let Some(region) = source.text("region") else { return };
+    fn partitions(&mut self, source: &Section<'_>, region: Option<&str>) {
+        let Some(region) = region else { return };
         let partition = shape::partition(region);
         if let Some((of_role, _)) = source.text("role.arn").and_then(shape::role_parts)
             && of_role != partition

@@ -281,7 +281,7 @@ mod tests {
         let body = stream::iter([Ok(Bytes::from_static(bytes))]);
         let staged = local.stage(Box::pin(body), bytes.len() as u64, false).await.unwrap();
         let place = Place { key: "a/b.gz".to_owned(), version: None };
-        local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap()[0]
+        local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap().remove(0)
     }
 
     #[tokio::test]

@@ -6,9 +6,11 @@ use crate::error::{Class, Error, Report};
 use crate::object::{Content, Metadata};
 use crate::source::Body;
 
+pub mod bucket;
 pub mod local;
 pub mod memory;
 pub mod sidecar;
+pub mod store;
 
 /// What an object is to be stored as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct Place {
 }
 
 /// What became of one staged object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// It is new here, and durable.
     New,
@@ -29,6 +31,8 @@ pub enum Published {
     Same,
     /// Other bytes are here under this place, and stay; nothing was stored.
     Other,
+    /// This storage can never take it, and why; nothing was stored, and the rest of the batch is not concerned.
+    Refused(Box<Report>),
 }
 
 /// Bytes that wait to be published, with what they turned out to be.

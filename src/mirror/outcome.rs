@@ -266,10 +266,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         crate::failpoint::reached("published");
         let (mut objects, mut bytes) = (0, 0);
         for ((want, story), published) in stories.into_iter().zip(published) {
-            if published == Published::Other {
-                commit.alarms.push(conflict(&want));
-                again.push(Want { beside: true, ..want });
-                continue;
+            match published {
+                Published::New | Published::Same => {}
+                Published::Other => {
+                    commit.alarms.push(conflict(&want));
+                    again.push(Want { beside: true, ..want });
+                    continue;
+                }
+                Published::Refused(why) => {
+                    commit.failed.push(self.refused(progress, &want, *why));
+                    continue;
+                }
             }
             // Bytes that turned out to be here, recorded under another tag, were stored before.
             if story.change != Change::Tag || published == Published::New {
@@ -284,6 +291,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.meter.stored(objects, bytes);
         progress.stored += objects as u64;
         Ok(())
+    }
+
+    /// The entry of an object that the destination can never take.
+    fn refused(&self, progress: &Progress, want: &Want, why: Report) -> Failure {
+        self.meter.failed();
+        let failure = failure_of(want, &Error::of(Class::Object, why), self.service.now());
+        warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts,
+            "The destination refuses `{}`: {}", Shown(&failure.key), failure.reason);
+        failure
     }
 
     fn note_newest(&self, progress: &mut Progress, commit: &Commit) {

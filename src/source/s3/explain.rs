@@ -38,8 +38,13 @@ impl Operation {
 ///
 /// Codes are those of the S3 reference (error responses); what is not named here goes by its status.
 pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Class {
+    class_of(operation.own(), status, code)
+}
+
+/// The same for any operation; `own` is the class of what only its subject can be blamed for.
+pub fn class_of(own: Class, status: Option<u16>, code: &str) -> Class {
     match code {
-        "AccessDenied" => operation.own(),
+        "AccessDenied" => own,
         _ if Refusal::from_code(code).is_some() => Class::Credentials,
         _ if is_throttling(code) => Class::Transient,
         "InternalError"
@@ -54,10 +59,8 @@ pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Cl
         | "MalformedAnswer"
         // The SDK learns the service's time from this answer and signs the next request by it.
         | "RequestTimeTooSkewed" => Class::Transient,
-        "NoSuchKey" | "NoSuchVersion" | "PreconditionFailed" | "InvalidObjectState" | "KeyTooLongError" => {
-            operation.own()
-        }
-        _ if code.starts_with("KMS.") => operation.own(),
+        "NoSuchKey" | "NoSuchVersion" | "PreconditionFailed" | "InvalidObjectState" | "KeyTooLongError" => own,
+        _ if code.starts_with("KMS.") => own,
         "AccountProblem"
         | "AllAccessDisabled"
         | "AuthorizationHeaderMalformed"
@@ -75,7 +78,7 @@ pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Cl
         | "UntrustedCertificate" => Class::Stream,
         _ => match status {
             None | Some(200..=299 | 408 | 429 | 500..) => Class::Transient,
-            Some(400..=499) => operation.own(),
+            Some(400..=499) => own,
             Some(_) => Class::Stream,
         },
     }
