@@ -87,6 +87,8 @@ pub struct Progress {
     pub checkpoint: Checkpoint,
     streak: Streak,
     stored: u64,
+    /// The service has told its time in this turn.
+    told: bool,
 }
 
 /// What a turn is to do, and for how long.
@@ -130,7 +132,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// `Fatal` when the state cannot be read.
     pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
         let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
-        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0 })
+        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0, told: false })
     }
 
     /// Lists what is due, mirrors what is new, and seals what is old.
@@ -152,6 +154,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         // A turn that finds nothing new must not say that all is well when the copies are gone.
         self.destination.present().await?;
         let before = progress.stored;
+        progress.told = false;
         if task.poll {
             self.poll(progress, task).await?;
             self.retry_failures(progress, task).await?;

@@ -26,9 +26,9 @@ const WHOLE_OBJECTS: u64 = 50_000;
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Seals every day that is older than the ledger, or too far ahead; with `reached`, only those before it.
     ///
-    /// Nothing is sealed while the clocks disagree.
+    /// Nothing is sealed while the clocks disagree, or before the service has told its time: ours may be wrong.
     pub(super) async fn seal(&self, progress: &Progress, reached: Option<Day>) -> Result<(), Error> {
-        if self.service.skew().is_some() {
+        if !progress.told || self.service.skew().is_some() {
             return Ok(());
         }
         let now = self.service.now();
