@@ -2,9 +2,9 @@
 //!
 //! 1. [`places`] finds the accounts and regions, by folders and by what was recorded.
 //! 2. For each, [`spot`] reads the digests in order; [`arrival`] is one of them, [`settle`] whether it can be believed,
-//!    [`mod@line`] how it joins the one before and which hours lie between.
-//! 3. What a believed digest names goes to the workers ([`mod@work`]), with what manifests or rows say of it ([`recorded`]);
-//!    each file is read once.
+//!    [`line`](mod@line) how it joins the one before and which hours lie between.
+//! 3. What a believed digest names goes to the workers ([`work`](mod@work)), with what manifests or rows say of it
+//!    ([`recorded`]); each file is read once.
 //! 4. What is left is what no digest names: it is read, too, and said.
 //! 5. At the end, chains are compared with each other: which should reach further?
 //!

@@ -1,7 +1,7 @@
 //! A bucket of our own: each copy is written on the condition that nothing is there yet, and counts once S3 said so.
 //!
-//! Bytes that are fetched wait in memory or in a file beside the state (`bucket/spool.rs`); publishing uploads them, a bounded
-//! number at once, with the SHA-256 that was made when they arrived, so that what S3 stores is what was checked. S3
+//! Bytes that are fetched wait in memory or in a file beside the state (`bucket/spool.rs`); publishing uploads them, a
+//! bounded number at once, with the SHA-256 that was made when they arrived, so that what S3 stores is what was checked. S3
 //! answers when a copy is durable, so nothing is recorded before. A copy that is there already is compared: by the
 //! checksum that S3 keeps of it, or by reading it.
 //!

@@ -17,12 +17,15 @@ const STYLE: &str = "\
 body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1a1a1a;background:#fff}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #999}h3{font-size:1rem}\
 table{border-collapse:collapse;width:100%;margin:.5rem 0}th,td{border:1px solid #bbb;padding:.2rem .4rem;text-align:left;\
-vertical-align:top;overflow-wrap:anywhere}th{background:#eee}.said{font-size:1.1rem;font-weight:600}\
-.c{width:auto}.c td,.c th{padding:.05rem .2rem;text-align:center;font:12px/1.3 ui-monospace,monospace;overflow-wrap:normal}\
-.c th{white-space:nowrap;text-align:left}.P{background:#d9f2dc}.B{background:#f4b6b0;font-weight:700}\
+vertical-align:top}.k{overflow-wrap:anywhere}th{background:#eee;white-space:nowrap}.said{font-size:1.1rem;font-weight:600}\
+.c{width:auto}.c td,.c th{padding:.05rem .2rem;text-align:center;font:12px/1.3 ui-monospace,monospace}\
+.c th{text-align:left}.P{background:#d9f2dc}.B{background:#f4b6b0;font-weight:700}\
 .U{background:#f7d9a8}.G{background:#e89a92;font-weight:700}.S{background:#ddd}\
 @media print{body{margin:0;max-width:none;font-size:10px}h2{break-after:avoid}tr{break-inside:avoid}\
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
+
+/// A text with more bytes than this may be broken anywhere.
+const LONG: usize = 30;
 
 /// Text between tags or in an attribute: nothing in it is markup, and nothing in it moves the cursor.
 struct Text<'a>(&'a str);
@@ -271,7 +274,9 @@ fn head(out: &mut dyn Write, names: &[&str]) -> io::Result<()> {
 
 fn cells(out: &mut dyn Write, values: &[&str]) -> io::Result<()> {
     write!(out, "<tr>")?;
-    values.iter().try_for_each(|value| write!(out, "<td>{}</td>", Text(value)))?;
+    // Long texts, such as keys, are broken where they must be; short ones stay whole.
+    let class = |value: &str| if value.len() > LONG { " class=\"k\"" } else { "" };
+    values.iter().try_for_each(|value| write!(out, "<td{}>{}</td>", class(value), Text(value)))?;
     writeln!(out, "</tr>")
 }
 
