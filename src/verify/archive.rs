@@ -84,10 +84,9 @@ impl Tree {
             match entry {
                 _ if name.starts_with('.') => {}
                 Entry::File => file(folder, path, listed),
+                Entry::Directory if path::is_head(&name) => self.list_into(folder, &path, listed)?,
                 Entry::Directory => match folder_of(&path) {
-                    Some(key) if key.ends_with('/') => listed.folders.push(last_part(&key)),
-                    // The head of a component that is too long for one name: the rest of it is below.
-                    Some(_) => self.list_into(folder, &path, listed)?,
+                    Some(key) => listed.folders.push(last_part(&key)),
                     None => listed.foreign.push(path),
                 },
                 Entry::Other => listed.foreign.push(path),
@@ -178,7 +177,7 @@ fn directory_of(folder: &str) -> String {
     path.strip_suffix("x.gz").unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
-/// The folder of keys, with a slash at its end, whose directory this is; without a slash for a part of a component.
+/// The folder of keys, with a slash at its end, whose directory this is.
 fn folder_of(directory: &str) -> Option<String> {
     let key = path::decode(&format!("{directory}/x.gz"))?;
     key.strip_suffix("x.gz").map(str::to_owned)

@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(chain.proven_through(), None);
         assert_eq!(
             [0, 6, 9, 19, 20].map(|hour| chain.at(at(hour))),
-            [Some(Hours::Proven), Some(Hours::Stopped), Some(Hours::Gap), Some(Hours::Proven), None]
+            [Some(Hours::Proven), Some(Hours::Stopped), Some(Hours::Gap), Some(Hours::Unproven), None]
         );
     }
 }
