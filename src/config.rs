@@ -68,12 +68,29 @@ pub struct Loaded {
     pub settings: Settings,
 }
 
+/// What a configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To mirror: all that it names must be there.
+    Mirror,
+    /// To look at what was mirrored, perhaps as somebody else: files and variables that cannot be read are warnings.
+    Look,
+}
+
+/// Reads, merges and checks a configuration that is mirrored by.
+///
+/// # Errors
+/// As for [`load_for`].
+pub fn load(input: &Input) -> Result<Loaded, Refused> {
+    load_for(input, Purpose::Mirror)
+}
+
 /// Reads, merges and checks a configuration.
 ///
 /// # Errors
 /// Every mistake there is. A file that is not TOML is reported alone with the mistakes in variables and
 /// flags, since nothing is known about what it wanted to say.
-pub fn load(input: &Input) -> Result<Loaded, Refused> {
+pub fn load_for(input: &Input, purpose: Purpose) -> Result<Loaded, Refused> {
     let file = input.file.as_deref().map(file::read);
     let (file, mut mistakes) = file.map_or((None, Vec::new()), |(layer, mistakes)| (Some(layer), mistakes));
     let legible = mistakes.is_empty();
@@ -91,7 +108,7 @@ pub fn load(input: &Input) -> Result<Loaded, Refused> {
         mistakes.push(no_source());
     }
     section::derive(&mut settings);
-    let verdict = rules::judge(&settings, &input.environment, input.now);
+    let verdict = rules::judge(&settings, &input.environment, input.now, purpose);
     mistakes.extend(verdict.mistakes);
     if !mistakes.is_empty() {
         return Err(Refused(mistakes));

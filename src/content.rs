@@ -1,6 +1,6 @@
 //! What bytes turn out to be, computed while they stream.
 
-use std::io::Read as _;
+use std::io::{self, Read};
 
 use aws_lc_rs::digest;
 use flate2::{Decompress, FlushDecompress, Status};
@@ -10,6 +10,8 @@ use crate::object::{Content, Gzip};
 
 /// Inflated bytes are held for no longer than it takes to hash them.
 const INFLATED_CHUNK: usize = 64 * 1024;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 * 1024;
 /// An object may inflate to this much, and to [`ALLOWED_RATIO`] for each byte of it besides.
 const ALLOWED_INFLATED: u64 = 64 << 20;
 /// Real logs stay below 100; deflate itself ends at 1,032.
@@ -50,7 +52,7 @@ impl Hashing {
             size: 0,
             sha256: digest::Context::new(&digest::SHA256),
             md5: Md5::new(),
-            inflating: inflate.then(|| Box::new(Inflating::new())),
+            inflating: inflate.then(|| Box::new(Inflating::new(Vec::new()))),
         }
     }
 
@@ -75,7 +77,7 @@ impl Hashing {
             size: self.size,
             sha256: array(self.sha256.finish()),
             md5: self.md5.finalize().into(),
-            gzip: self.inflating.map_or(Gzip::NotExpected, |inflating| inflating.finish()),
+            gzip: self.inflating.map_or(Gzip::NotExpected, |inflating| inflating.finish().0),
         }
     }
 }
@@ -85,6 +87,58 @@ pub fn of(bytes: &[u8], inflate: bool) -> Content {
     let mut hashing = Hashing::new(inflate);
     hashing.update(bytes);
     hashing.finish()
+}
+
+/// Reads again what was stored before, with buffers that are used for one file after the other.
+#[derive(Default)]
+pub struct Checker {
+    input: Vec<u8>,
+    chunk: Vec<u8>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Length in bytes, as stored.
+    pub size: u64,
+    /// SHA-256 of the bytes as stored, where it was asked for.
+    pub sha256: Option<[u8; 32]>,
+    /// What inflating them gave.
+    pub gzip: Gzip,
+}
+
+impl Checker {
+    /// Reads to the end; hashes the bytes as stored only with `stored`.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn check(&mut self, from: &mut dyn Read, stored: bool, inflate: bool) -> io::Result<Checked> {
+        self.input.resize(READ_BYTES, 0);
+        let mut sha256 = stored.then(|| digest::Context::new(&digest::SHA256));
+        let mut inflating = inflate.then(|| Inflating::new(std::mem::take(&mut self.chunk)));
+        let mut size = 0;
+        loop {
+            let bytes = match from.read(&mut self.input) {
+                Ok(0) => break,
+                Ok(read) => &self.input[..read],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            size += bytes.len() as u64;
+            if let Some(sha256) = &mut sha256 {
+                sha256.update(bytes);
+            }
+            if let Some(inflating) = &mut inflating {
+                inflating.update(bytes);
+            }
+        }
+        let gzip = inflating.map_or(Gzip::NotExpected, |inflating| {
+            let (gzip, chunk) = inflating.finish();
+            self.chunk = chunk;
+            gzip
+        });
+        Ok(Checked { size, sha256: sha256.map(|sha256| array(sha256.finish())), gzip })
+    }
 }
 
 /// Follows one gzip member to the end of its trailer.
@@ -102,13 +156,15 @@ enum State {
 }
 
 impl Inflating {
-    fn new() -> Self {
+    /// Inflates into a buffer that may have been used before.
+    fn new(mut chunk: Vec<u8>) -> Self {
+        chunk.resize(INFLATED_CHUNK, 0);
         Self {
             // The decoder checks the header, the CRC and the length of the trailer.
             member: Decompress::new_gzip(15),
             state: State::Inside,
             sha256: digest::Context::new(&digest::SHA256),
-            chunk: vec![0; INFLATED_CHUNK],
+            chunk,
         }
     }
 
@@ -145,15 +201,17 @@ impl Inflating {
         inflated > MOST_INFLATED || inflated > ALLOWED_INFLATED + ALLOWED_RATIO * read
     }
 
-    fn finish(mut self) -> Gzip {
+    /// What it was, and the buffer.
+    fn finish(mut self) -> (Gzip, Vec<u8>) {
         // The last chunk may have been full, with more to come from the bytes that were read.
         while matches!(self.state, State::Inside) && self.drain() {}
-        match self.state {
+        let gzip = match self.state {
             State::Ended => Gzip::Whole { sha256: array(self.sha256.finish()), size: self.member.total_out() },
             State::Inside if self.member.total_in() == 0 => Gzip::Broken("empty"),
             State::Inside => Gzip::Broken("cut short"),
             State::Broken(why) => Gzip::Broken(why),
-        }
+        };
+        (gzip, self.chunk)
     }
 
     /// Inflates what was read before; returns whether that gave anything.
@@ -222,6 +280,20 @@ mod tests {
     }
 
     #[test]
+    fn a_checker_sees_in_file_after_file_what_arriving_bytes_are() {
+        let mut checker = Checker::default();
+        for inside in [noise(300_000), noise(10), Vec::new(), noise(70_000)] {
+            let stored = gzip(&inside);
+            for bytes in [&stored[..], &stored[..stored.len() - 9], &[&stored[..], b"x"].concat(), b""] {
+                let (was, checked) = (of(bytes, true), checker.check(&mut &bytes[..], true, true).unwrap());
+                assert_eq!(checked, Checked { size: was.size, sha256: Some(was.sha256), gzip: was.gzip });
+            }
+        }
+        let plain = checker.check(&mut &b"abc"[..], false, false).unwrap();
+        assert_eq!(plain, Checked { size: 3, sha256: None, gzip: Gzip::NotExpected });
+    }
+
+    #[test]
     fn headers_may_carry_a_name_and_a_comment() {
         let mut encoder =
             GzBuilder::new().filename("x").comment("y").extra(vec![1; 9]).write(Vec::new(), Compression::fast());
@@ -286,10 +358,10 @@ mod tests {
         let zeros = vec![0; 1 << 20];
         (0..256).for_each(|_| encoder.write_all(&zeros).unwrap());
         let bomb = encoder.finish().unwrap();
-        let mut inflating = Inflating::new();
+        let mut inflating = Inflating::new(Vec::new());
         inflating.update(&bomb);
         assert!(inflating.member.total_out() < 96 << 20, "{}", inflating.member.total_out());
-        assert_eq!(inflating.finish(), Gzip::Broken("inflates too far"));
+        assert_eq!(inflating.finish().0, Gzip::Broken("inflates too far"));
 
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let record = [noise(1_000), vec![b' '; 99_000]].concat();

@@ -43,7 +43,7 @@ pub enum Class {
 }
 
 /// The story of a failure.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// What was tried: an API name (`GetObject`) or a plain verb (`publish`).
     pub operation: &'static str,

@@ -84,13 +84,13 @@ pub fn after_prefix(prefix: &str) -> Option<String> {
 /// A prefix as the name of one directory of ours.
 ///
 /// Slashes become `+`; all but letters, digits, `-`, `_` and `.` are percent-encoded, and so is a leading dot.
-/// Names that would be too long end in a hash of the whole.
+/// Names that would be longer than 200 bytes end in two dots and a hash of the whole; no others have two dots in a row.
 pub fn file_safe(prefix: &str) -> String {
     let mut name = String::with_capacity(prefix.len());
     for byte in prefix.trim_end_matches('/').bytes() {
         match byte {
             b'/' => name.push('+'),
-            b'.' if !name.is_empty() => name.push('.'),
+            b'.' if !name.is_empty() && !name.ends_with('.') => name.push('.'),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
             _ => name.push_str(&format!("%{byte:02X}")),
         }
@@ -130,6 +130,15 @@ mod tests {
         assert!(shown.chars().all(|c| harmless(c) || c == '\n'), "{shown:?}");
         assert!(shown.contains("\\u009b31m\\u202e\\u2028\\udbff\\udfff"), "{shown}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).expect("JSON"), [key]);
+    }
+
+    #[test]
+    fn no_prefix_has_the_file_name_of_a_longer_one() {
+        let long = format!("{}/", "a".repeat(1000));
+        let name = file_safe(&long);
+        assert_eq!(name.len(), 194);
+        assert_ne!(file_safe(&format!("{name}/")), name);
+        assert_eq!(file_safe("AWSLogs/us east/é.b/"), "AWSLogs+us%20east+%C3%A9.b");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use crate::clock::Timestamp;
 use crate::error::{Class, Error, Report};
@@ -21,6 +21,7 @@ use crate::window::{Memory, Scope};
 mod audit;
 mod keys;
 mod open;
+mod place;
 mod proof;
 mod report;
 mod scrub;
@@ -118,6 +119,8 @@ pub struct Failure {
 
 /// The code of an object that was not fetched yet, because no listing showed it: a digest names it.
 pub const NAMED_BY_DIGEST: &str = "NamedByDigest";
+/// The code of an object that is recorded, and whose copy is not there.
+pub const COPY_MISSING: &str = "CopyMissing";
 
 /// Something that somebody must look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +203,7 @@ impl Ledger {
                 .fetch_one(&self.pool)
                 .await
         };
-        let row = read.await.map_err(|e| failed("read the checkpoint of", &stream.to_string(), &e))?;
+        let row = read.await.map_err(|e| failed("read the checkpoint", &stream.to_string(), &e))?;
         Ok((StreamId(row.get("id")), checkpoint_of(&row)))
     }
 
@@ -231,7 +234,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             let (objects, bytes) = insert_objects(&mut transaction, stream, id, &commit.inserted, false).await?;
             insert_objects(&mut transaction, stream, id, &commit.updated, true).await?;
             if stream.kind.keeps_metadata {
@@ -261,7 +264,23 @@ impl Ledger {
             save_progress(&mut transaction, id, progress, last_key, (objects, bytes)).await?;
             transaction.commit().await
         };
-        write.await.map_err(|e| failed("record the progress of", &stream.to_string(), &e))
+        write.await.map_err(|e| failed("record the progress", &stream.to_string(), &e))
+    }
+
+    /// Begins a transaction that writes.
+    ///
+    /// When a disk is full, SQLite ends a transaction by itself; the driver still counts it, and begins no other. Such
+    /// a connection is closed, and the next one begins clean.
+    async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        match self.pool.begin_with(BEGIN).await {
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                // What cannot be written back at its end stays in the log beside the database.
+                let _ = self.pool.acquire().await?.close().await;
+                self.pool.begin_with(BEGIN).await
+            }
+            begun => begun,
+        }
     }
 
     /// Up to `limit` recorded objects from a place on, in key order, of the dated days or of the odd keys.
@@ -285,7 +304,7 @@ impl Ledger {
         // Row by row: as the database driver holds them, rows take several times the memory of their records.
         let mut records = Vec::new();
         while let Some(row) = rows.next().await {
-            let row = row.map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+            let row = row.map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
             records.push(record_of(stream, &row).ok_or_else(|| corrupt(stream, "a row of `objects`"))?);
         }
         Ok(records)
@@ -311,7 +330,7 @@ impl Ledger {
         .bind(back)
         .fetch_optional(&self.pool)
         .await
-        .map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
         let suffix = row.and_then(|row| stream.unpack(Day(row.get("day")), row.get("name")));
         Ok(suffix.and_then(|suffix| stream.dated(&suffix)))
     }
@@ -328,7 +347,7 @@ impl Ledger {
             .bind(&name)
             .fetch_optional(&self.pool)
             .await
-            .map_err(|e| failed("read the ledger of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the ledger", &stream.to_string(), &e))?;
         row.map(|row| record_of(stream, &row).ok_or_else(|| corrupt(stream, "a row of `objects`"))).transpose()
     }
 
@@ -349,7 +368,7 @@ impl Ledger {
             .bind(limit)
             .fetch_all(&self.pool)
             .await
-            .map_err(|e| failed("read the sealed days of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the sealed days", &stream.to_string(), &e))?;
         rows.iter().map(|row| sealed_of(row).ok_or_else(|| corrupt(stream, "a row of `sealed_days`"))).collect()
     }
 
@@ -373,7 +392,7 @@ impl Ledger {
         )
         .bind(id.0).bind(open.start().0).bind(open.end().0)
         .fetch_all(&self.pool).await
-        .map_err(|e| failed("read the days of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the days", &stream.to_string(), &e))?;
         Ok(rows.iter().map(|row| Day(row.get("day"))).collect())
     }
 
@@ -390,7 +409,7 @@ impl Ledger {
         through: &[u8],
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             sqlx::query(
                 "INSERT INTO sealed_days (stream, day, generations, first, objects, bytes, hash) VALUES (?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET generations = excluded.generations, first = excluded.first,
@@ -408,7 +427,7 @@ impl Ledger {
                 .await?;
             transaction.commit().await
         };
-        write.await.map_err(|e| failed("seal a day of", &stream.to_string(), &e))
+        write.await.map_err(|e| failed("seal a day", &stream.to_string(), &e))
     }
 
     /// Counts objects that are sealed already, as `rebuild` finds them.
@@ -422,7 +441,7 @@ impl Ledger {
             .bind(id.0)
             .execute(&self.pool)
             .await
-            .map_err(|e| failed("record the sealed days of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("record the sealed days", &stream.to_string(), &e))?;
         Ok(())
     }
 
@@ -443,7 +462,7 @@ impl Ledger {
             .bind(last)
             .fetch_all(&self.pool)
             .await
-            .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+            .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok(rows.iter().map(failure_of).collect())
     }
 
@@ -465,7 +484,7 @@ impl Ledger {
         )
         .bind(id.0).bind(now.as_second()).bind(limit)
         .fetch_all(&self.pool).await
-        .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok(rows.iter().map(failure_of).collect())
     }
 
@@ -500,7 +519,7 @@ impl Ledger {
         .bind(id.0)
         .fetch_one(&self.pool)
         .await
-        .map_err(|e| failed("read the quarantine of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok((unsigned(row.get("failing")), unsigned(row.get("quarantined"))))
     }
 
@@ -529,7 +548,7 @@ impl Ledger {
         .bind(id.0)
         .execute(&self.pool)
         .await
-        .map_err(|e| failed("record the pass of", &stream.to_string(), &e))?;
+        .map_err(|e| failed("record the pass", &stream.to_string(), &e))?;
         Ok(())
     }
 }
@@ -741,6 +760,30 @@ fn failed(operation: &'static str, subject: &str, error: &sqlx::Error) -> Error 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn after_sqlite_ended_a_transaction_by_itself_the_next_one_begins_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path(), false).await.unwrap().ledger;
+        let kind = crate::layout::Kind::named("CloudTrail").unwrap();
+        let stream = Stream::new("prod", "AWSLogs/", None, "222222222222", kind, "us-east-1");
+        let (id, progress) = ledger.checkpoint(&stream).await.unwrap();
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        // A full disk ends a transaction as this does: whole, and behind the driver's back.
+        for statement in [
+            "CREATE TRIGGER full BEFORE INSERT ON alarms BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END",
+            "DROP TRIGGER full",
+        ] {
+            sqlx::query(statement).execute(&ledger.pool).await.unwrap();
+            let alarm = Alarm { kind: "conflict", subject: "key".into(), detail: "detail".into() };
+            let commit = Commit { alarms: vec![alarm], ..Commit::default() };
+            let committed = ledger.commit(&stream, id, &commit, &progress, now).await;
+            assert_eq!(committed.is_ok(), statement.starts_with("DROP"), "{committed:?}");
+            let said = committed.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(!said.contains(" of of "), "{said}");
+        }
+        assert_eq!(ledger.alarms(9).await.unwrap().len(), 1);
+    }
 
     #[test]
     fn tags_of_every_length_survive_packing() {

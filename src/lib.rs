@@ -11,7 +11,7 @@
 //! 5. What is new is fetched as it was listed (`If-Match`), hashed while it streams ([`content`]), and staged by the
 //!    [`destination`], out of sight.
 //! 6. A group is published: data made durable, renamed to the [`path`] of its key without replacing anything,
-//!    directories made durable.
+//!    directories made durable; or, in a bucket of our own, written where nothing is yet and confirmed by S3.
 //! 7. Only then are its rows and the checkpoint committed, in one transaction.
 //! 8. Days later the day is sealed: its rows become a manifest, here and beside the copy.
 //! 9. Every hour the trail's signed digest comes the same way; [`prove`] reads it from the copy, judges it with the
@@ -59,6 +59,7 @@ pub mod window;
 // Edges: configuration, services, disk, database.
 pub mod config;
 pub mod destination;
+pub mod identity;
 pub mod keyring;
 pub mod ledger;
 pub mod manifest;
@@ -74,6 +75,7 @@ pub mod mirror;
 pub mod plan;
 pub mod prove;
 pub mod scrub;
+pub mod verify;
 
 // Process: when, with what, and on whose word.
 pub mod assemble;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trailsync::cli::{self, Cli, Command, Exit};
 use trailsync::clock::{Clock as _, SystemClock};
-use trailsync::config::{self, Config, Input, Loaded};
+use trailsync::config::{self, Config, Input, Loaded, Log, LogFormat, Purpose};
 use trailsync::error::{Class, Error};
 use trailsync::role::Process;
 
@@ -22,8 +23,9 @@ const BLOCKING_THREADS: usize = 8;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut script);
+        return finished(std::io::stdout().write_all(&script));
     }
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -38,21 +40,34 @@ fn main() -> ExitCode {
     {
         return finished(cli::policy::new_external_id(random_bits, &mut std::io::stdout().lock()));
     }
-    let loaded = match config::load(&input(&cli, environment.clone())) {
+    let purpose = match cli.command {
+        Command::Run | Command::Sync(_) | Command::Check(_) | Command::Plan(_) => Purpose::Mirror,
+        _ => Purpose::Look,
+    };
+    if let Command::Verify(options) = &cli.command
+        && options.path.is_some()
+        && cli.global.config.is_none()
+    {
+        // A copy that was carried elsewhere is verified without any configuration.
+        let loaded = config::load_for(&input(&cli, environment.clone()), purpose).ok();
+        return serve(&cli.command, loaded.as_ref(), environment);
+    }
+    let loaded = match config::load_for(&input(&cli, environment.clone()), purpose) {
         Ok(loaded) => loaded,
         Err(refused) => {
             eprintln!("{refused}");
             return Exit::Configuration.into();
         }
     };
-    for warning in &loaded.warnings {
+    let told = !matches!(cli.command, Command::Status(_) | Command::Retry(_));
+    for warning in loaded.warnings.iter().filter(|_| told) {
         eprintln!("warning: {warning}");
     }
     if let Command::Config(options) = &cli.command {
         let form = if options.json { cli::config::Form::Json } else { cli::config::Form::Toml };
         return finished(cli::config::print(&loaded, form, &mut std::io::stdout().lock()));
     }
-    serve(&cli.command, &loaded, environment)
+    serve(&cli.command, Some(&loaded), environment)
 }
 
 fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
@@ -64,8 +79,10 @@ fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
     Input { file, environment, overrides, now: SystemClock.now() }
 }
 
-fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, String>) -> ExitCode {
-    if let Err(mistake) = cli::telemetry::start(&loaded.config.log) {
+fn serve(command: &Command, loaded: Option<&Loaded>, environment: BTreeMap<String, String>) -> ExitCode {
+    let config = loaded.map(|loaded| &loaded.config);
+    let quiet = Log { format: LogFormat::Auto, filter: "warn".into() };
+    if let Err(mistake) = cli::telemetry::start(config.map_or(&quiet, |config| &config.log)) {
         eprintln!("{mistake}");
         return Exit::Configuration.into();
     }
@@ -79,7 +96,7 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
         };
     let ended = runtime.block_on(async {
         let stop = stop_on_signals();
-        execute(command, &loaded.config, environment, stop).await
+        execute(command, config, environment, stop).await
     });
     // What still blocks in the background has nothing to commit.
     runtime.shutdown_background();
@@ -94,11 +111,15 @@ fn serve(command: &Command, loaded: &Loaded, environment: BTreeMap<String, Strin
 
 async fn execute(
     command: &Command,
-    config: &Config,
+    config: Option<&Config>,
     environment: BTreeMap<String, String>,
     stop: CancellationToken,
 ) -> Result<Exit, Error> {
     let clock = Arc::new(SystemClock);
+    if let Command::Verify(options) = command {
+        return cli::verify::verify(config, options, clock.now(), &stop, &mut std::io::stdout()).await;
+    }
+    let Some(config) = config else { return Ok(Exit::Configuration) };
     let process = || Process::new(clock.clone(), environment);
     let mut out = std::io::stdout();
     match command {
@@ -113,8 +134,8 @@ async fn execute(
         }
         Command::Scrub(options) => cli::scrub::scrub(config, options, &process(), stop, &mut out).await,
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
-        Command::Rebuild(options) => cli::rebuild::rebuild(config, options, clock.now(), &mut out).await,
-        Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Rebuild(options) => cli::rebuild::rebuild(config, options, &process(), &mut out).await,
+        Command::Verify(_) | Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

@@ -19,9 +19,13 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::object::ETag;
 use crate::record::Record;
+
+/// The code of an error that a manifest here is missing or damaged.
+pub const DAMAGED: &str = "ManifestDamaged";
 
 mod claim;
 
@@ -92,19 +96,50 @@ impl Manifests {
     ) -> io::Result<Written> {
         let bytes = encode(header, records)?;
         let name = file_name(stream, Day(header.day), header.generation);
-        let path = self.dir.join(&name);
+        self.place(&name, &bytes, claimed)?;
+        let hash = sha256(&bytes);
+        Ok(Written { name, bytes, hash })
+    }
+
+    /// Writes a manifest that was written before, as it was, from the copy of it that is kept elsewhere.
+    ///
+    /// # Errors
+    /// What the file system says; any error when the claim was given up.
+    pub fn place(&self, name: &str, bytes: &[u8], claimed: &Claimed) -> io::Result<()> {
+        let path = self.dir.join(name);
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         create_dirs_durably(parent)?;
         let staged = path.with_extension("new");
         let mut file = claimed.act(|| create_anew(&staged))?;
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         claimed.act(|| {
             std::fs::rename(&staged, &path)?;
             File::open(parent)?.sync_all()
-        })?;
-        let hash = sha256(&bytes);
-        Ok(Written { name, bytes, hash })
+        })
+    }
+
+    /// Takes a generation that was kept elsewhere as the next one of a day; what the day is with it.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is damaged or another's; otherwise as for [`Manifests::place`].
+    pub fn adopt(&self, stream: &Stream, header: &Header, bytes: &[u8], claimed: &Claimed) -> io::Result<Header> {
+        let name = file_name(stream, Day(header.day), header.generation);
+        self.place(&name, bytes, claimed)?;
+        let path = self.dir.join(&name);
+        let mut entries = Entries::open(&path)?;
+        let found = entries.header().clone();
+        entries.try_for_each(|record| record.map(drop))?;
+        let Header { source, prefix, day, generation, .. } = &found;
+        let same =
+            (source, prefix, day, generation) == (&header.source, &header.prefix, &header.day, &header.generation);
+        if same { Ok(found) } else { Err(damaged(&path, "it is the manifest of something else")) }
+    }
+
+    /// What a generation says of itself, when its file here has the given hash; `None` for any other file.
+    pub fn intact(&self, stream: &Stream, day: Day, generation: u32, hash: &[u8; 32]) -> Option<Header> {
+        let path = self.path(stream, day, generation);
+        check_hash(&path, hash).and_then(|()| Entries::open(&path)).ok().map(|entries| entries.header().clone())
     }
 
     /// The objects of a sealed day in key order, the latest generation of each.
@@ -168,7 +203,7 @@ pub fn file_name(stream: &Stream, day: Day, generation: u32) -> String {
 
 fn check_hash(path: &Path, expected: &[u8; 32]) -> io::Result<()> {
     let mut context = aws_lc_rs::digest::Context::new(&SHA256);
-    let mut file = File::open(path)?;
+    let mut file = File::open(path).map_err(|error| not_opened(path, &error))?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer)? {
@@ -288,17 +323,32 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
+fn not_opened(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("manifest {}: {error}", path.display()))
+}
+
 fn damaged(path: &Path, why: &str) -> io::Error {
-    let mend = "restore it from the copy's `.trailsync/manifests`, or run `trailsync rebuild`";
-    io::Error::new(io::ErrorKind::InvalidData, format!("manifest {} is damaged: {why}; {mend}", path.display()))
+    io::Error::new(io::ErrorKind::InvalidData, format!("manifest {} is damaged: {why}", path.display()))
+}
+
+/// What a manifest that cannot be read means: this stream cannot go on, and no other is concerned.
+pub fn unreadable(stream: &Stream, error: &io::Error) -> Error {
+    let report = Report::new("read the manifests", stream.to_string(), error).code(DAMAGED);
+    Error::of(
+        Class::Stream,
+        report.mend("restore it from the copy's `.trailsync/manifests`, or run `trailsync rebuild --set-aside`"),
+    )
 }
 
 /// The entries of one manifest file, in key order.
 pub struct Entries {
     path: PathBuf,
     header: Header,
-    lines: io::Lines<BufReader<GzDecoder<BufReader<File>>>>,
+    lines: Lines,
 }
+
+/// The lines of a gzip file that somebody opened.
+type Lines = io::Lines<BufReader<GzDecoder<BufReader<Box<dyn Read + Send>>>>>;
 
 impl Entries {
     /// Opens a manifest and reads its header.
@@ -306,10 +356,18 @@ impl Entries {
     /// # Errors
     /// `NotFound`, or `InvalidData` for a file that is no manifest.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("manifest {}: {error}", path.display())))?;
+        let file = File::open(path).map_err(|error| not_opened(path, &error))?;
+        Self::read(Box::new(file), path)
+    }
+
+    /// Reads the header of a manifest that somebody opened; messages name `path`.
+    ///
+    /// # Errors
+    /// `InvalidData` for a file that is no manifest.
+    pub fn read(file: Box<dyn Read + Send>, path: &Path) -> io::Result<Self> {
         let mut lines = BufReader::new(GzDecoder::new(BufReader::new(file))).lines();
-        let first = lines.next().ok_or_else(|| damaged(path, "it is empty"))??;
+        let first = lines.next().ok_or_else(|| damaged(path, "it is empty"))?;
+        let first = first.map_err(|error| damaged(path, &error.to_string()))?;
         let header: Header = serde_json::from_str(&first).map_err(|_| damaged(path, "its header cannot be read"))?;
         if header.manifest != 1 {
             return Err(damaged(path, "it was written by a newer trailsync"));

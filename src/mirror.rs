@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
-use crate::manifest::Manifests;
+use crate::manifest::{DAMAGED, Manifests};
 use crate::service_clock::ServiceClock;
 use crate::share::Share;
 use crate::source::Source;
@@ -23,6 +23,7 @@ mod compare;
 pub(crate) mod mend;
 mod meter;
 mod outcome;
+mod restore;
 mod retries;
 mod seal;
 mod story;
@@ -30,8 +31,10 @@ mod sweep;
 mod transfer;
 mod walk;
 
+pub(crate) use compare::vanished;
 pub use meter::{Meter, Snapshot};
 use outcome::Streak;
+pub(crate) use story::replaced;
 use walk::Manner;
 
 /// What a mirror works by.
@@ -85,6 +88,8 @@ pub struct Progress {
     pub checkpoint: Checkpoint,
     streak: Streak,
     stored: u64,
+    /// The service has told its time in this turn.
+    told: bool,
 }
 
 /// What a turn is to do, and for how long.
@@ -128,7 +133,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// `Fatal` when the state cannot be read.
     pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
         let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
-        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0 })
+        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0, told: false })
     }
 
     /// Lists what is due, mirrors what is new, and seals what is old.
@@ -138,7 +143,19 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
     pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        match self.turn_once(progress, task).await {
+            Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
+                self.turn_once(progress, task).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn turn_once(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        // A turn that finds nothing new must not say that all is well when the copies are gone.
+        self.destination.present().await?;
         let before = progress.stored;
+        progress.told = false;
         if task.poll {
             self.poll(progress, task).await?;
             self.retry_failures(progress, task).await?;

@@ -26,7 +26,7 @@ pub enum Refused {
 /// `document` serializes to an object with at least one field, `version` among them.
 pub fn render<T: Serialize>(document: &T) -> Vec<u8> {
     let text = serde_json::to_string_pretty(document).unwrap_or_default();
-    let body = text.trim_end_matches(['\n', '}']).trim_end();
+    let body = text.strip_suffix("\n}").unwrap_or(&text);
     format!("{body},\n  \"sha256\": \"{}\"\n}}\n", sum(body)).into_bytes()
 }
 

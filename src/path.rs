@@ -189,6 +189,11 @@ fn escape_char(c: char, name: &mut String) {
     }
 }
 
+/// Whether a directory's name is the head of a component that is too long for one name: the rest of it is below.
+pub fn is_head(name: &str) -> bool {
+    name.ends_with(MORE)
+}
+
 /// Undoes [`escape`], and accepts more than it gives: [`decode`] compares.
 fn unescape(name: &str, key: &mut String) -> Option<()> {
     if name == EMPTY {

@@ -5,7 +5,7 @@ pub mod install;
 
 use serde_json::{Value, json};
 
-use crate::config::Source;
+use crate::config::{OwnBucket, Source};
 
 /// `AssumeRole` takes no longer inline policy than this (`Policy` in the STS reference).
 const MOST_CHARACTERS: usize = 2048;
@@ -50,6 +50,52 @@ impl Scope {
 /// through S3 in the bucket's region. It grants nothing by itself: the role's own policy must allow the same.
 pub fn session_policy(source: &Source) -> SessionPolicy {
     from_scope(source, Scope::Accounts, None)
+}
+
+/// The policy that narrows a session to writing copies into a bucket of our own, and reading them again.
+///
+/// Uploads that were left open are listed and aborted with it; nothing can be deleted. There is no wider one.
+pub fn archive_policy(own: &OwnBucket) -> SessionPolicy {
+    let narrow = archive_document(own, &own.prefix);
+    let fits = narrow.len() <= MOST_CHARACTERS;
+    let note = (!fits).then(|| {
+        "a session policy for the prefix would be too long, so the session may write the whole bucket".to_owned()
+    });
+    SessionPolicy { json: if fits { narrow } else { archive_document(own, "") }, narrowed_to: Scope::Bucket, note }
+}
+
+fn archive_document(own: &OwnBucket, prefix: &str) -> String {
+    let partition = Partition::of(&own.region);
+    let bucket = format!("arn:{}:s3:::{}", partition.name, own.bucket);
+    let below = if prefix.is_empty() { "*".to_owned() } else { format!("{}/*", literal(prefix)) };
+    let mut objects = vec!["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"];
+    if own.object_lock.is_some() {
+        objects.push("s3:PutObjectRetention");
+    }
+    let through = format!("s3.{}.{}", own.region, partition.dns_suffix);
+    let mut list = json!({ "Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket });
+    if !prefix.is_empty() {
+        list["Condition"] = json!({ "StringLike": { "s3:prefix": below } });
+    }
+    let document = json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            list,
+            { "Effect": "Allow", "Action": objects, "Resource": format!("{bucket}/{below}") },
+            {
+                "Effect": "Allow",
+                "Action": ["s3:ListBucketMultipartUploads", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketLocation"],
+                "Resource": bucket,
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+                "Resource": "*",
+                "Condition": { "StringEquals": { "kms:ViaService": through } },
+            },
+        ],
+    });
+    ascii(&document.to_string())
 }
 
 /// The next wider policy, for when STS finds the packed one too large; `None` when there is none.
@@ -185,7 +231,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Credentials, Destination, Endpoints, Poll, Role};
+    use crate::config::{Credentials, Destination, Endpoints, Poll, Role, Storage};
 
     /// A source as the simplest configuration makes it.
     pub(crate) fn source() -> Source {
@@ -214,14 +260,14 @@ pub(crate) mod tests {
                 sts_region: "eu-west-1".into(),
             }),
             credentials: Credentials::Default,
-            destination: Destination {
+            destination: Storage::Tree(Destination {
                 path: "/var/lib/trailsync/acme".into(),
                 file_mode: 0o640,
                 dir_mode: 0o750,
                 group: None,
                 allow_volatile: true,
                 reserve_mib: None,
-            },
+            }),
             poll: Poll {
                 every: day,
                 idle_every: day,

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::error::{Class, Error, Report};
+use crate::error::Error;
 use crate::layout::{Day, Stream};
 use crate::ledger::{Ledger, SealedDay, StreamId};
-use crate::manifest::{Manifests, Merged};
+use crate::manifest::{Manifests, Merged, unreadable};
 use crate::record::Record;
 
 /// Rows and manifest lines that are held at a time: memory does not grow with the stream.
@@ -39,7 +39,7 @@ impl<'a> Records<'a> {
     /// The next record's suffix, without taking it.
     ///
     /// # Errors
-    /// `Fatal` when database or manifests are damaged.
+    /// `Fatal` when the database is damaged, `Stream` when manifests are.
     pub async fn peek(&mut self) -> Result<Option<&str>, Error> {
         self.dated.fill().await?;
         self.odd.fill().await?;
@@ -211,10 +211,6 @@ impl Side<'_> {
     }
 
     fn damaged(&self, error: &std::io::Error) -> Error {
-        let report = Report::new("read the manifests of", self.stream.to_string(), error);
-        Error::of(
-            Class::Fatal,
-            report.mend("restore them from the copy's `.trailsync/manifests`, or run `trailsync rebuild`"),
-        )
+        unreadable(self.stream, error)
     }
 }

@@ -115,10 +115,23 @@ impl Keeper {
     /// # Errors
     /// `Stream` when the endpoints' CA bundle or proxy cannot be used.
     pub fn connect(source: &Source, process: &Process, seed: u64) -> Result<Arc<Self>, Error> {
+        Self::connect_with(source, narrowed(source), process, seed)
+    }
+
+    /// The same with another session policy.
+    ///
+    /// # Errors
+    /// As for [`Keeper::connect`].
+    pub fn connect_with(
+        source: &Source,
+        policy: Option<SessionPolicy>,
+        process: &Process,
+        seed: u64,
+    ) -> Result<Arc<Self>, Error> {
         let http = process.http.get(&source.endpoints)?;
         let base = base::provider(source, &process.environment, http.clone());
         let sts = Arc::new(AwsSts::new(source, http));
-        Ok(Self::new(source, base, sts, process.clock.clone(), process.assumes.clone(), seed))
+        Ok(Self::with_policy(source, policy, base, sts, process.clock.clone(), process.assumes.clone(), seed))
     }
 
     /// A keeper over the given base credentials and STS.
@@ -130,12 +143,24 @@ impl Keeper {
         assumes: Arc<Semaphore>,
         seed: u64,
     ) -> Arc<Self> {
+        Self::with_policy(source, narrowed(source), base, sts, clock, assumes, seed)
+    }
+
+    fn with_policy(
+        source: &Source,
+        policy: Option<SessionPolicy>,
+        base: SharedCredentialsProvider,
+        sts: Arc<dyn Sts>,
+        clock: Arc<dyn Clock>,
+        assumes: Arc<Semaphore>,
+        seed: u64,
+    ) -> Arc<Self> {
         let mut random = Rng::with_seed(seed);
         let kept = Kept {
             renewals: Renewals::new(random.f64()),
             credentials: None,
             caller: None,
-            policy: source.role.as_ref().filter(|role| role.session_policy).map(|_| policy::session_policy(source)),
+            policy,
             last_error: None,
             random,
         };
@@ -381,7 +406,7 @@ impl Keeper {
             };
             match self.widened(&failure, policy.as_ref()) {
                 Some(wider) => self.kept().policy = Some(wider),
-                None => return Err(explain::assume(failure, role, caller.arn.as_deref())),
+                None => return Err(explain::assume(failure, role, &self.source, caller.arn.as_deref())),
             }
         }
     }
@@ -419,6 +444,11 @@ impl Keeper {
 /// The same failure, for one more of those that it keeps waiting.
 fn again(error: &Error) -> Error {
     Error::of(error.class(), error.report().clone())
+}
+
+/// The session policy that the source's configuration asks for.
+fn narrowed(source: &Source) -> Option<SessionPolicy> {
+    source.role.as_ref().filter(|role| role.session_policy).map(|_| policy::session_policy(source))
 }
 
 /// Refuses a session that was over before it began: using it would fail, renewing it would be a hot loop.

@@ -601,7 +601,7 @@ fn tell(stream: &Stream, error: &Error, say: Say) {
 /// A full disk is looked at every few seconds; anything else rests ever longer.
 fn rest(error: &Error, delays: &mut Delays) -> Duration {
     match error.code() {
-        "ENOSPC" | "EDQUOT" | "EROFS" | "SQLITE_13" => DISK_REST,
+        "ENOSPC" | "EDQUOT" | "EROFS" | "DestinationGone" | "SQLITE_13" => DISK_REST,
         _ => delays.next(fastrand::f64()),
     }
 }

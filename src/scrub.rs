@@ -125,13 +125,15 @@ impl<S: Source, D: Destination> Scrubber<S, D> {
     /// May be dropped at any await: what was not recorded is read again.
     ///
     /// # Errors
-    /// `Fatal` when the state cannot be used; any other is the scrub's own trouble.
+    /// `Fatal` when the state cannot be used; any other is the scrub's own trouble. Of a destination that is not there,
+    /// nothing is said to be lost.
     pub async fn turn(&self, stop: &CancellationToken) -> Result<Scrubbed, Error> {
         let ledger = self.mirror.ledger();
         let mut row = ledger.scrub(&self.rules.wanted.source).await?;
         if !judge::is_due(&row, self.rules.every, self.ours()) {
             return Ok(Scrubbed::default());
         }
+        self.mirror.destination().present().await?;
         if row.began.is_none() {
             begin(&mut row, self.ours());
         }
@@ -141,7 +143,8 @@ impl<S: Source, D: Destination> Scrubber<S, D> {
             end(&mut walk.row, self.ours());
         }
         walk.did.more = walk.row.began.is_some();
-        // What was found before an error counts all the same.
+        // What was found before an error counts all the same, unless it was found where nothing could be.
+        self.mirror.destination().present().await?;
         ledger.save_scrub(&walk.row, &walk.commit, self.ours()).await?;
         crate::failpoint::reached("scrubbed");
         went.map(|_| walk.did)

@@ -223,10 +223,11 @@ impl Rows {
     /// Without the sources that are no longer configured.
     fn configured(mut self) -> Self {
         let sources = &self.sources;
-        let is_configured = |source: &String| sources.contains(source);
+        let is_configured = |source: &str| sources.iter().any(|name| name == source);
         if !sources.is_empty() {
             self.checkpoints.retain(|row| is_configured(&row.source));
-            self.sessions.retain(|row| is_configured(&row.source));
+            // A destination's session is shown as `<source>/destination`; no source's name has a slash.
+            self.sessions.retain(|row| is_configured(row.source.split('/').next().unwrap_or_default()));
             self.quarantine.retain(|row| is_configured(&row.source));
             self.alarms.retain(|row| is_configured(&row.source));
             self.scrubs.retain(|row| is_configured(&row.source));

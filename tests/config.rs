@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use trailsync::cli::config::{Form, print, print_schema, schema};
 use trailsync::config::table::{Fallback, OPTIONS};
-use trailsync::config::{Credentials, Input, Loaded, LogFormat, Mistake, Refused, Tier, load, variable};
+use trailsync::config::{Credentials, Input, Loaded, LogFormat, Mistake, ObjectLock, Refused, Tier, load, variable};
 
 const CANARY: &str = "canary-7d1c0f9e-never-to-be-seen";
 
@@ -124,7 +124,8 @@ fn the_least_configuration_gets_every_default() {
     let role = source.role.as_ref().expect("a role");
     assert_eq!((role.duration, role.session_policy, role.sts_region.as_str()), (HOUR, true, "eu-central-1"));
     assert!(matches!(source.credentials, Credentials::Default));
-    assert_eq!((source.destination.file_mode, source.destination.dir_mode), (0o640, 0o750));
+    let tree = source.destination.tree().expect("a tree");
+    assert_eq!((tree.file_mode, tree.dir_mode), (0o640, 0o750));
     let poll = &source.poll;
     assert_eq!((poll.every, poll.idle_every), (MINUTE, 15 * MINUTE));
     assert_eq!((poll.min_window, poll.max_window), (20 * MINUTE, 2 * HOUR));
@@ -460,6 +461,67 @@ fn copies_and_state_are_kept_in_trees_apart() {
     }
 }
 
+/// The base with a bucket for its copies, and more of the table `source.prod.destination`.
+fn archived(more: &str) -> Given {
+    toml(format!(
+        "{}[source.prod.destination]\nbucket = \"our-archive\"\n{more}",
+        BASE.replace("destination = { path = \"/srv/trails/prod\" }", "")
+    ))
+}
+
+#[test]
+fn copies_go_to_a_bucket_with_a_role_credentials_and_endpoints_of_their_own() {
+    let more = "prefix = \"a/b\"\nsse = \"aws:kms\"\nkms_key_id = \"arn:aws:kms:eu-central-1:222222222222:alias/a\"\n\
+                object_lock = { mode = \"COMPLIANCE\", days = 365 }\nrole = { arn = \"arn:aws:iam::222222222222:role/W\", session_name = \"w1\" }\n\
+                credentials = { profile = \"archive\" }\nendpoints = { path_style = true, sts = \"https://sts.example\" }\n";
+    let config = archived(more).loaded().config;
+    let source = &config.sources["prod"];
+    assert!(source.destination.tree().is_none() && source.role.is_none());
+    let own = source.destination.bucket().expect("a bucket");
+    assert_eq!((own.bucket.as_str(), own.prefix.as_str(), own.region.as_str()), ("our-archive", "a/b", "eu-central-1"));
+    assert_eq!(own.bucket_owner.as_deref(), Some("222222222222"), "the role's account owns the bucket");
+    let role = own.role.as_ref().expect("a role");
+    assert_eq!((role.sts_region.as_str(), role.duration, role.session_policy), ("eu-central-1", HOUR, true));
+    assert!(matches!(&own.credentials, Credentials::Profile(name) if name == "archive"));
+    assert!(own.endpoints.path_style && own.endpoints.sts.is_some() && own.endpoints.s3.is_none());
+    assert_eq!(own.object_lock, Some(ObjectLock { mode: "COMPLIANCE".into(), days: 365 }));
+    assert_eq!((own.multipart_mib, own.storage_class.as_deref()), (16, None));
+}
+
+#[test]
+fn a_copy_goes_to_a_tree_or_to_a_bucket_and_only_with_what_belongs_to_it() {
+    let path = |name: &str| format!("source.prod.destination.{name}");
+    archived("path = \"/srv/trails\"\n").refused(&path("path"), "copies go to a bucket");
+    archived("group = \"adm\"\n").refused(&path("group"), "copies go to a bucket");
+    prod("").flag(&path("storage_class"), "STANDARD_IA").refused(&path("storage_class"), "copies go to a tree");
+    archived("kms_key_id = \"arn:aws:kms:eu-central-1:222222222222:key/k\"\n").refused(&path("kms_key_id"), "`sse`");
+    archived("object_lock = { mode = \"COMPLIANCE\" }\n").refused(&path("object_lock.days"), "required");
+    archived("storage_class = \"DEEP_ARCHIVE\"\n").refused(&path("storage_class"), "one of STANDARD");
+    archived("multipart_mib = 4\n").refused(&path("multipart_mib"), "from 5");
+    archived("role = { arn = \"arn:aws-cn:iam::222222222222:role/W\", session_name = \"w1\" }\n")
+        .refused(&path("role.arn"), "partition");
+    archived("credentials = { access_key_id_env = \"NOT_SET\" }\n").mistakes();
+    archived("credentials.access_key_id = \"AKIA\"\n").refused(&path("credentials.access_key_id"), "in the open");
+}
+
+#[test]
+fn a_mirror_into_what_is_mirrored_is_refused() {
+    let path = "source.prod.destination.bucket";
+    archived("").flag(path, "example-trail-logs").refused(path, "among the logs that `source.prod.bucket` reads");
+    archived("prefix = \"AWSLogs/copies\"\n").flag(path, "example-trail-logs").refused(path, "apart");
+    archived("prefix = \"copies\"\n").flag(path, "example-trail-logs").loaded();
+    archived("endpoints = { s3 = \"https://minio.example\" }\n").flag(path, "example-trail-logs").loaded();
+
+    let second = |prefix: &str| {
+        let second = SECOND.replace("path = \"/srv/trails/second\"", "bucket = \"our-archive\"");
+        archived(&format!("prefix = \"a\"\n{second}destination.prefix = \"{prefix}\"\n"))
+    };
+    for inside in ["a", "a/b", ""] {
+        second(inside).refused("source.second.destination.prefix", "or inside it");
+    }
+    second("ab").loaded();
+}
+
 #[test]
 fn no_two_sources_mirror_the_same_objects() {
     let same = || prod(SECOND).flag("source.second.bucket", "example-trail-logs");
@@ -688,19 +750,42 @@ fn the_reference_has_every_option_and_nothing_else_at_its_true_default() {
         }
         Some(value)
     };
+    // What belongs to the role of a bucket has its defaults only where there is one.
+    let role = "role = { arn = \"arn:aws:iam::222222222222:role/W\", session_name = \"w1\" }\n";
+    let of_a_bucket: toml::Table = self::printed(&archived(role).loaded(), Form::Toml).parse().expect("TOML");
     for option in OPTIONS {
         let path = option.path_in("prod");
         let stated = find(&whole, &path).unwrap_or_else(|| panic!("{path} is not in the reference"));
         match option.default {
-            Fallback::Value(_) | Fallback::From(_) => assert_eq!(Some(stated), find(&printed, &path), "{path}"),
-            Fallback::Required | Fallback::Absent => {}
+            Fallback::Value(_) | Fallback::From(_) => {
+                let default = find(&printed, &path).or_else(|| find(&of_a_bucket, &path));
+                assert_eq!(Some(stated), default, "{path}");
+            }
+            Fallback::Required | Fallback::Absent | Fallback::Unless(_) => {}
         }
     }
-    let mut without_credentials = whole;
-    let prod = without_credentials["source"]["prod"].as_table_mut().expect("a table");
-    prod.remove("credentials");
-    prod["endpoints"].as_table_mut().expect("a table").remove("ca_bundle");
-    toml(without_credentials.to_string()).loaded();
+    // Copies go to a tree or to a bucket, and credentials and files of the example are not on this machine.
+    let tree = ["path", "group", "reserve_mib"];
+    let bucket = destination_options(|name| {
+        !tree.contains(&name) && !["file_mode", "dir_mode", "allow_volatile"].contains(&name)
+    });
+    for absent in [tree.map(str::to_owned).to_vec(), bucket] {
+        let mut whole = whole.clone();
+        let prod = whole["source"]["prod"].as_table_mut().expect("a table");
+        prod.remove("credentials");
+        prod["endpoints"].as_table_mut().expect("a table").remove("ca_bundle");
+        let destination = prod["destination"].as_table_mut().expect("a table");
+        destination.remove("credentials");
+        destination["endpoints"].as_table_mut().expect("a table").remove("ca_bundle");
+        absent.iter().for_each(|name| _ = destination.remove(name));
+        toml(whole.to_string()).loaded();
+    }
+}
+
+fn destination_options(wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let names =
+        OPTIONS.iter().filter_map(|option| option.path.strip_prefix("source.*.destination.")?.split('.').next());
+    names.filter(|name| wanted(name)).map(str::to_owned).collect()
 }
 
 proptest! {
@@ -728,4 +813,11 @@ proptest! {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
         let _ = toml(format!("[{table}]\n{name} = {number}\n")).load();
     }
+}
+
+#[test]
+fn a_source_with_a_bad_name_does_not_hide_its_other_mistakes() {
+    let mistakes = prod("[source.\"Prod EU\"]\nbucket = \"UPPER\"\nregoin = \"eu-west-1\"\n").mistakes();
+    let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    assert_eq!(paths, ["source", "source.Prod EU.bucket", "source.Prod EU.regoin"]);
 }

@@ -2,6 +2,8 @@
 
 #[path = "support/account.rs"]
 mod account;
+#[path = "support/archive.rs"]
+mod archive;
 #[path = "support/hostile.rs"]
 mod hostile;
 #[path = "support/program.rs"]

@@ -79,6 +79,11 @@ impl Bench {
         bench.keys = bench.world().keys(MILLION_BUCKET, &bench.stream.prefix);
         bench.keys.truncate(bench.keys.partition_point(|key| *key < ahead));
         assert_eq!(bench.keys.len() as u64, million.keys);
+        // A tree that holds nothing is not where mirrored objects are.
+        for source in bench.config.sources.values() {
+            std::fs::create_dir_all(source.destination.tree().expect("a tree").path.join(".trailsync/manifests"))
+                .expect("a tree");
+        }
         let opened = Ledger::open(&bench.config.state.dir, false).await.expect("a ledger");
         bench.record_everything(&opened.ledger).await;
         opened.ledger.close().await;
@@ -233,7 +238,7 @@ async fn turn(parts: &Parts, progress: &mut Progress, poll: bool) -> Turn {
 async fn measured(title: &str, bench: &mut Bench, scopes: &[Scope]) {
     let opened = Ledger::open(&bench.config.state.dir, false).await.expect("a ledger");
     let process = Process::new(Arc::new(SystemClock), BTreeMap::new());
-    let parts = assemble(&bench.config, &opened.ledger, &process).expect("assembled").remove(0);
+    let parts = assemble(&bench.config, &opened.ledger, &process).await.expect("assembled").ready.remove(0);
     parts.keeper.ready().await.expect("a session");
     let mut progress = parts.mirror.resume(bench.stream.clone()).await.expect("a checkpoint");
     let mut table =

@@ -4,6 +4,8 @@
 
 #[path = "support/account.rs"]
 mod account;
+#[path = "support/archive.rs"]
+mod archive;
 #[path = "support/program.rs"]
 mod program;
 
@@ -134,7 +136,7 @@ async fn a_plan_is_made_beside_the_daemon() {
     let program = Program::new(&shared, "", "");
     let mut daemon = program.command(&["--log", "warn", "run"]).spawn().expect("started");
     let patience = std::time::Instant::now() + Duration::from_secs(60);
-    while !program.state().join("trailsync.db").exists() {
+    while !program.run(&["status", "--json"]).await.stdout.starts_with(b"{") {
         assert!(std::time::Instant::now() < patience, "the daemon makes its state");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -119,9 +119,9 @@ impl Bench {
     async fn new(stream: Stream, start: Timestamp) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let shared = Shared::all_logs().await;
-        let mut source = shared.source("", "");
-        source.destination.path = dir.path().join("copy");
-        source.destination.allow_volatile = true;
+        let source = shared.source("", "");
+        let tree = source.destination.tree().expect("a tree");
+        let tree = config::Destination { path: dir.path().join("copy"), allow_volatile: true, ..tree.clone() };
         let (keeper, bucket) = shared.kept_bucket(&source);
         keeper.ready().await.expect("a session");
         let opened = Ledger::open(&dir.path().join("state"), false).await.expect("a ledger");
@@ -129,7 +129,7 @@ impl Bench {
         let clock = ManualClock::at(start);
         let mirror = Mirror::new(
             Arc::new(Dated { bucket, clock: clock.clone() }),
-            Arc::new(Local::open(&source.destination).expect("a tree")),
+            Arc::new(Local::open(&tree).expect("a tree")),
             opened.ledger.clone(),
             manifests.clone(),
             Arc::new(clock.clone()),

@@ -2,6 +2,8 @@
 
 #[path = "support/account.rs"]
 mod account;
+#[path = "support/archive.rs"]
+mod archive;
 #[path = "scrub/bench.rs"]
 mod bench;
 #[path = "support/program.rs"]

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 /// The account in which moto puts everybody.
 const ACCOUNT: &str = "123456789012";
 const BUCKET: &str = "witnessed-trail-logs";
+/// Where copies go in the test that has a bucket as destination.
+const ARCHIVE: &str = "witnessed-archive";
 const REGION: &str = "us-east-1";
 const MEND: &str = "make it with `python3 -m venv target/witness && target/witness/bin/pip install -q -r \
                     tests/witness-requirements.txt`, or set TRAILSYNC_WITNESS=skip";
@@ -134,6 +136,10 @@ impl Moto {
         let read = json!([{"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": [bucket, format!("{bucket}/*")]}]);
         let mut for_user = read.as_array().expect("a list").clone();
         for_user.push(json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}));
+        let archive = format!("arn:aws:s3:::{ARCHIVE}");
+        for_user.push(json!({"Effect": "Allow", "Resource": [archive, format!("{archive}/*")], "Action": [
+            "s3:PutObject", "s3:PutObjectRetention", "s3:GetObject", "s3:ListBucket", "s3:ListBucketMultipartUploads",
+            "s3:AbortMultipartUpload", "s3:GetBucketObjectLockConfiguration", "s3:GetObjectRetention"]}));
         let document = |statements: Value| json!({"Version": "2012-10-17", "Statement": statements}).to_string();
         let put = ["iam", "put-user-policy", "--user-name", "mirror", "--policy-name", "p", "--policy-document"];
         self.aws(&[&put[..], &[&document(for_user.into())]].concat());
@@ -184,7 +190,8 @@ fn fill(moto: &Moto) -> Vec<String> {
     vec![digest(1), digest(2)]
 }
 
-fn configuration(moto: &Moto, role: &str, work: &Path) -> PathBuf {
+/// `destination` has `{id}` and `{secret}` where the files of the key pair are named.
+fn configuration(moto: &Moto, role: &str, work: &Path, destination: &str) -> PathBuf {
     let (id, secret) = moto.key.clone().expect("a key");
     let file = |name: &str, text: &str, mode| {
         let path = work.join(name);
@@ -194,6 +201,8 @@ fn configuration(moto: &Moto, role: &str, work: &Path) -> PathBuf {
     };
     let (id, secret) = (file("id", &id, 0o600), file("secret", &secret, 0o600));
     let (endpoint, work) = (moto.endpoint(), work.display());
+    let destination =
+        destination.replace("{id}", &id.display().to_string()).replace("{secret}", &secret.display().to_string());
     let text = format!(
         r#"
 [state]
@@ -202,7 +211,7 @@ dir = "{work}/state"
 bucket = "{BUCKET}"
 region = "{REGION}"
 accounts = ["{ACCOUNT}"]
-destination = {{ path = "{work}/ours", allow_volatile = true }}
+destination = {{ {destination} }}
 endpoints = {{ s3 = "{endpoint}", sts = "{endpoint}", path_style = true }}
 credentials = {{ access_key_id_file = "{}", secret_access_key_file = "{}" }}
 [source.witnessed.role]
@@ -260,7 +269,8 @@ fn the_copy_of_an_independent_service_is_the_one_that_the_aws_cli_makes() {
     let unsigned = moto.raw("GET", &format!("/{BUCKET}?list-type=2"), "", b"");
     assert!(unsigned >= 400, "a witness that lets anybody in proves nothing: {unsigned}");
     let work = tempfile::tempdir().expect("a directory");
-    let configuration = configuration(&moto, &role, work.path());
+    let destination = format!("path = {:?}, allow_volatile = true", work.path().join("ours"));
+    let configuration = configuration(&moto, &role, work.path(), &destination);
     println!("trailsync: {}", sync(&configuration).trim());
     let theirs = work.path().join("theirs");
     moto.aws(&["s3", "sync", "--only-show-errors", &format!("s3://{BUCKET}"), theirs.to_str().expect("UTF-8")]);
@@ -278,6 +288,55 @@ fn the_copy_of_an_independent_service_is_the_one_that_the_aws_cli_makes() {
         assert_eq!(beside["metadata"], shown["Metadata"], "{key}");
         assert_eq!(shown["Metadata"]["signature"].as_str().map(str::len), Some(512), "{key}: it carries a signature");
     }
+    let again = sync(&configuration);
+    assert!(again.starts_with("0 objects") && again.contains(" 0 GET requests"), "nothing is fetched twice: {again}");
+}
+
+#[test]
+fn an_independent_service_takes_copies_once_locked_and_in_parts() {
+    let Some(programs) = witness() else { return };
+    let mut moto = Moto::start(programs);
+    assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
+    assert_eq!(moto.raw("PUT", &format!("/{ARCHIVE}"), "x-amz-bucket-object-lock-enabled: true\r\n", b""), 200);
+    let digests = fill(&moto);
+    let mut random = fastrand::Rng::with_seed(9);
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(9 << 20).collect();
+    let mut large = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    large.write_all(&noise).expect("in memory");
+    let large = large.finish().expect("in memory");
+    let large_key = format!(
+        "AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2023/07/12/{ACCOUNT}_CloudTrail_{REGION}_20230712T0005Z_large.json.gz"
+    );
+    moto.put(&large_key, &[], &large);
+    let role = moto.shared_role();
+    let work = tempfile::tempdir().expect("a directory");
+    let endpoint = moto.endpoint();
+    let destination = format!(
+        "bucket = \"{ARCHIVE}\", prefix = \"p\", multipart_mib = 5, object_lock = {{ mode = \"GOVERNANCE\", days = 1 }}, \
+         endpoints = {{ s3 = \"{endpoint}\", path_style = true }}, \
+         credentials = {{ access_key_id_file = \"{{id}}\", secret_access_key_file = \"{{secret}}\" }}"
+    );
+    let configuration = configuration(&moto, &role, work.path(), &destination);
+    println!("trailsync: {}", sync(&configuration).trim());
+
+    // Two folders as the AWS CLI fetches them: the source, and the copy.
+    let (theirs, ours) = (work.path().join("theirs"), work.path().join("ours"));
+    for (bucket, to) in [(BUCKET.to_owned(), &theirs), (format!("{ARCHIVE}/p"), &ours)] {
+        moto.aws(&["s3", "sync", "--only-show-errors", &format!("s3://{bucket}"), to.to_str().expect("UTF-8")]);
+    }
+    let (theirs, ours) = (tree(&theirs), tree(&ours));
+    assert_eq!(theirs.len(), LOGS + 5, "the witness saw everything");
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    assert!(ours == theirs, "bytes differ");
+    for key in &digests {
+        let shown =
+            |bucket: &str, key: &str| moto.aws_json(&["s3api", "head-object", "--bucket", bucket, "--key", key]);
+        let copy = shown(ARCHIVE, &format!("p/{key}"));
+        assert_eq!(copy["Metadata"], shown(BUCKET, key)["Metadata"], "{key}: its signature stays");
+        assert_eq!(copy["ObjectLockMode"], "GOVERNANCE", "{key}");
+    }
+    let large = moto.aws_json(&["s3api", "head-object", "--bucket", ARCHIVE, "--key", &format!("p/{large_key}")]);
+    assert!(large["ETag"].as_str().is_some_and(|tag| tag.ends_with("-2\"")), "it went up in parts: {large}");
     let again = sync(&configuration);
     assert!(again.starts_with("0 objects") && again.contains(" 0 GET requests"), "nothing is fetched twice: {again}");
 }

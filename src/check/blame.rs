@@ -286,7 +286,8 @@ impl Scene<'_> {
     /// What is nobody's permission: the way to a service, and what it thinks of the request.
     pub(super) fn service(&self, failure: &Failure, service: Service) -> Blame {
         let cause = service.cause(failure, self.source);
-        let causes = cause.or_else(|| common_mend(failure, self.source.role.as_ref())).into_iter().collect();
+        let causes =
+            cause.or_else(|| common_mend(failure, self.source.role.as_ref(), self.source)).into_iter().collect();
         // What began well and broke off may end well the next time.
         let broken = failure.code.starts_with("Body") || failure.code == "WrongLength";
         Blame { causes, passing: broken || is_passing(failure), ..Blame::default() }

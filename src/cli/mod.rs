@@ -19,6 +19,7 @@ pub mod scrub;
 pub mod status;
 pub mod sync;
 pub mod telemetry;
+pub mod verify;
 
 /// Mirrors AWS CloudTrail logs from somebody else's bucket into your own hands.
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ pub enum Command {
     Run,
     /// Mirrors everything that is new once, then exits.
     Sync(sync::Options),
+    /// Proves, offline, that a copy is complete and unaltered.
+    Verify(verify::Options),
     /// Shows how far every account is; works while the daemon is down.
     Status(status::Options),
     /// Walks every hop to every source and says what is missing.
@@ -92,10 +95,12 @@ pub struct ConfigOptions {
 
 const EXIT_CODES: &str = "Exit codes:
   0   done
-  1   something could not be mirrored: it is in the quarantine, or a stream failed; a hop of `check` failed;
+  1   something could not be mirrored: it is in the quarantine, or a stream failed;
+      a hop of `check` failed; `verify` found something altered, missing or not vouched for;
       `scrub` found damage
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
+  4   verify: nothing is wrong, but not everything could be proven (no digests, no keys)
   75  no source answered, and it may pass: a network, a throttled or unavailable service";
 
 /// How a command ended.
@@ -109,6 +114,8 @@ pub enum Exit {
     Configuration,
     /// State or destination cannot be used.
     State,
+    /// Nothing is wrong, but not everything could be proven.
+    Unproven,
     /// No source could be reached.
     Unreachable,
 }
@@ -120,6 +127,7 @@ impl From<Exit> for ExitCode {
             Exit::Incomplete => 1,
             Exit::Configuration => 2,
             Exit::State => 3,
+            Exit::Unproven => 4,
             Exit::Unreachable => 75,
         })
     }
@@ -130,13 +138,18 @@ fn selected(config: &Config, names: &[String], operation: &'static str) -> Resul
     let mut config = config.clone();
     for name in names {
         if !config.sources.contains_key(name) {
-            let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
-            let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
-            return Err(Error::of(Class::Stream, report));
+            return Err(no_such_source(&config, operation, name));
         }
     }
     config.sources.retain(|name, _| names.is_empty() || names.contains(name));
     Ok(config)
+}
+
+/// A source that was named on the command line and is not configured.
+fn no_such_source(config: &Config, operation: &'static str, name: &str) -> Error {
+    let known = config.sources.keys().cloned().collect::<Vec<_>>().join(", ");
+    let report = Report::new(operation, name, "there is no such source").mend(format!("name one of: {known}"));
+    Error::of(Class::Stream, report)
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

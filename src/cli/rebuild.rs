@@ -1,26 +1,33 @@
-//! `trailsync rebuild`: makes the database again from the mirrored tree and its manifests.
+//! `trailsync rebuild`: makes the database again from the copies, in a tree or a bucket, and their manifests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing::warn;
 
 use super::Exit;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, shift};
 use crate::config::{Config, Source};
-use crate::content::Hashing;
 use crate::destination::Place;
-use crate::destination::local::{Found, Local};
+use crate::destination::local::Found;
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
 use crate::layout::{Day, Stream, root};
-use crate::ledger::{Checkpoint, Commit, DATABASE, Ledger, SealedDay, StreamId};
-use crate::manifest::{Entries, Generations, Manifests, Merged, sha256};
+use crate::ledger::{Alarm, COPY_MISSING, Checkpoint, Commit, DATABASE, Failure, Ledger, Lock, SealedDay, StreamId};
+use crate::manifest::{Entries, Generations, Manifests, sha256};
+use crate::mirror::{replaced, vanished};
 use crate::object::{ETag, Gzip};
 use crate::record::Record;
+use crate::role::Process;
+use crate::window::AHEAD_SECONDS;
+
+mod files;
+mod shelf;
+
+use files::{broken, set_aside};
+use shelf::Shelf;
 
 /// Options of `trailsync rebuild`.
 #[derive(Debug, Args)]
@@ -45,9 +52,10 @@ const ROWS: usize = 1000;
 pub async fn rebuild(
     config: &Config,
     options: &Options,
-    now: Timestamp,
+    process: &Process,
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
+    let now = process.clock.now();
     let database = config.state.dir.join(DATABASE);
     if database.exists() && !options.set_aside {
         let report = Report::new("rebuild", database.display().to_string(), "a database is there");
@@ -56,68 +64,66 @@ pub async fn rebuild(
             report.mend("`trailsync rebuild --set-aside` keeps it under another name"),
         ));
     }
+    let lock = Lock::take(&config.state.dir)?;
+    let ledger = Ledger::begin_anew(&lock, &config.state.dir).await?;
     set_aside(&config.state.dir, now)?;
-    let opened = Ledger::open(&config.state.dir, false).await?;
     for source in config.sources.values() {
-        let tree = Local::open(&source.destination)?;
-        let mut work = Rebuild {
-            source,
-            tree,
-            ledger: &opened.ledger,
-            manifests: Manifests::under(&config.state.dir),
-            streams: HashMap::new(),
-            now,
-        };
-        let days = work.take_manifests(&config.state.dir).await?;
-        let (objects, foreign) = work.take_tree().await?;
-        let _ = writeln!(
-            out,
-            "{}: {days} sealed days, {objects} objects in the tree that no manifest names, {foreign} files that are none of ours",
-            source.name
-        );
+        rebuild_source(config, source, &ledger, process, out).await?;
     }
-    opened.ledger.close().await;
+    ledger.finish_anew(&config.state.dir).await?;
     Ok(Exit::Done)
 }
 
-/// Renames the database and what belongs to it; the lock is taken first, so that no daemon is using it.
-fn set_aside(dir: &Path, now: Timestamp) -> Result<(), Error> {
-    let _lock = crate::ledger::Lock::take(dir)?;
-    for name in [
-        DATABASE.to_owned(),
-        format!("{DATABASE}-wal"),
-        format!("{DATABASE}-shm"),
-        "initialized".into(),
-        "manifests".into(),
-    ] {
-        let from = dir.join(&name);
-        if from.exists() {
-            let to = dir.join(format!("{name}.before-rebuild-{}", now.as_second()));
-            std::fs::rename(&from, &to).map_err(|e| broken("set aside", &from, &e))?;
-        }
-    }
+async fn rebuild_source(
+    config: &Config,
+    source: &Source,
+    ledger: &Ledger,
+    process: &Process,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Error> {
+    let now = process.clock.now();
+    let shelf =
+        Shelf::open(source, &config.state.dir, process).await.map_err(|error| error.into_class(Class::Fatal))?;
+    shelf.check(&source.name, ledger).await?;
+    let manifests = Manifests::under(&config.state.dir);
+    let mut work = Rebuild { source, shelf, ledger, manifests, streams: HashMap::new(), now, missing: 0 };
+    let days = work.take_manifests(&config.state.dir).await?;
+    let (objects, foreign) = work.take_copies().await?;
+    work.save_newest().await?;
+    let _ = writeln!(
+        out,
+        "{}: {days} sealed days, {} objects of them are not among the copies and are fetched again, {objects} \
+         copies that no manifest names, {foreign} files that are none of ours",
+        source.name, work.missing
+    );
     Ok(())
+}
+
+/// A stream that was found, and the latest time in the name of one of its objects.
+#[derive(Clone)]
+struct Seen {
+    stream: Stream,
+    id: StreamId,
+    newest: Option<Timestamp>,
 }
 
 struct Rebuild<'a> {
     source: &'a Source,
-    tree: Local,
+    shelf: Shelf,
     ledger: &'a Ledger,
     manifests: Manifests,
-    streams: HashMap<String, (Stream, StreamId)>,
+    streams: HashMap<String, Seen>,
     now: Timestamp,
+    /// Objects that manifests name and the tree does not have.
+    missing: u64,
 }
 
 impl Rebuild<'_> {
     /// Takes the manifests beside the copy into the state directory and records their days.
     async fn take_manifests(&mut self, state_dir: &Path) -> Result<u64, Error> {
-        let kept = self.source.destination.path.join(".trailsync/manifests");
         let mut days: BTreeMap<(String, i32), Vec<Generation>> = BTreeMap::new();
-        for path in files_under(&kept.join(&self.source.name))? {
-            let name = path.strip_prefix(&kept).unwrap_or(&path);
-            let copy = state_dir.join("manifests").join(name);
-            copy_durably(&path, &copy).map_err(|e| broken("copy", &path, &e))?;
-            let header = Entries::open(&copy).map_err(|e| broken("read", &path, &e))?.header().clone();
+        for copy in self.shelf.take_manifests(&self.source.name, state_dir).await? {
+            let header = Entries::open(&copy).map_err(|e| broken("read", &copy, &e))?.header().clone();
             days.entry((header.prefix, header.day)).or_default().push((header.generation, header.whole, copy));
         }
         let count = days.len() as u64;
@@ -135,19 +141,65 @@ impl Rebuild<'_> {
         let bytes = std::fs::read(newest).map_err(|e| broken("read", newest, &e))?;
         let generations = Generations { first, last: *last, hash: sha256(&bytes) };
         let merged = self.manifests.read(&stream, day, generations).map_err(|e| broken("read", newest, &e))?;
-        let (objects, stored) = totals(merged).map_err(|e| broken("read", newest, &e))?;
-        let sealed = SealedDay { day, generations, objects };
+        let mut sums = Sums::default();
+        for record in merged {
+            let record = record.map_err(|e| broken("read", newest, &e))?;
+            self.take_line(&stream, &record, &mut sums).await?;
+            if sums.commit.failed.len() + sums.commit.alarms.len() >= ROWS {
+                self.commit(&stream, id, &std::mem::take(&mut sums.commit)).await?;
+            }
+        }
+        self.commit(&stream, id, &sums.commit).await?;
+        self.missing += sums.missing;
+        let sealed = SealedDay { day, generations, objects: sums.named };
         self.ledger.seal(&stream, id, &sealed, bytes.len() as u64, &[]).await?;
-        self.ledger.add_sealed(&stream, id, objects, stored).await
+        self.ledger.add_sealed(&stream, id, sums.named - sums.missing, sums.bytes).await
     }
 
-    /// Records what is in the tree and in no manifest, hashing it.
-    async fn take_tree(&mut self) -> Result<(u64, u64), Error> {
+    /// Counts one line of a manifest; what it says of the source is alarmed again, and a copy that is gone is wanted.
+    async fn take_line(&mut self, stream: &Stream, record: &Record, sums: &mut Sums) -> Result<(), Error> {
+        sums.named += 1;
+        self.note_newest(stream, record);
+        sums.commit.alarms.extend(told(stream, record));
+        let place = Place { key: format!("{}{}", stream.prefix, record.suffix), version: record.version() };
+        if self.shelf.holds(&place).await? {
+            sums.bytes += record.size;
+            return Ok(());
+        }
+        sums.missing += 1;
+        sums.commit.failed.push(missing(place.key, record, self.now));
+        Ok(())
+    }
+
+    fn note_newest(&mut self, stream: &Stream, record: &Record) {
+        let latest = shift(self.now, AHEAD_SECONDS);
+        let dated = stream.dated(&record.suffix).filter(|dated| *dated <= latest);
+        if let Some(seen) = self.streams.get_mut(&stream.prefix) {
+            seen.newest = dated.max(seen.newest);
+        }
+    }
+
+    async fn commit(&self, stream: &Stream, id: StreamId, commit: &Commit) -> Result<(), Error> {
+        self.ledger.commit(stream, id, commit, &Checkpoint::default(), self.now).await
+    }
+
+    /// The times of the newest objects, once all are known.
+    async fn save_newest(&self) -> Result<(), Error> {
+        for Seen { stream, id, newest } in self.streams.values() {
+            let progress = Checkpoint { newest_object: *newest, ..Checkpoint::default() };
+            self.ledger.commit(stream, *id, &Commit::default(), &progress, self.now).await?;
+        }
+        Ok(())
+    }
+
+    /// Records what is among the copies and in no manifest, hashing it.
+    async fn take_copies(&mut self) -> Result<(u64, u64), Error> {
         let (mut objects, mut foreign) = (0, 0);
         let mut sealed = Sealed::default();
         let mut waiting: Option<Batch> = None;
-        for found in self.tree.walk() {
-            let place = match found? {
+        let mut books = self.shelf.walk(self.source).await?;
+        while let Some((found, written)) = self.shelf.next(&mut books).await? {
+            let place = match found {
                 Found::Object(place) => place,
                 Found::Metadata(_) => continue,
                 Found::Foreign(path) => {
@@ -164,7 +216,8 @@ impl Rebuild<'_> {
             if sealed.holds(self.ledger, &self.manifests, &stream, id, &suffix).await? {
                 continue;
             }
-            let record = self.record_of(&place, &suffix)?;
+            let record = self.record_of(&place, &suffix, written).await?;
+            self.note_newest(&stream, &record);
             if waiting.as_ref().is_some_and(|(other, _, rows)| *other != stream || rows.len() >= ROWS) {
                 objects += self.flush(&mut waiting).await?;
             }
@@ -181,41 +234,31 @@ impl Rebuild<'_> {
 
     async fn flush(&self, waiting: &mut Option<Batch>) -> Result<u64, Error> {
         let Some((stream, id, rows)) = waiting.take() else { return Ok(0) };
-        let commit = Commit { inserted: rows.into_values().collect(), ..Commit::default() };
-        self.ledger.commit(&stream, id, &commit, &Checkpoint::default(), self.now).await?;
+        let inserted: Vec<_> = rows.into_values().collect();
+        let alarms = inserted.iter().flat_map(|record| told(&stream, record)).collect();
+        let commit = Commit { inserted, alarms, ..Commit::default() };
+        self.commit(&stream, id, &commit).await?;
         Ok(commit.inserted.len() as u64)
     }
 
     async fn stream_of(&mut self, key: &str) -> Result<Option<(Stream, StreamId)>, Error> {
         let Some(stream) = Stream::of_key(&self.source.name, &root(&self.source.prefix), key) else { return Ok(None) };
-        if let Some((stream, id)) = self.streams.get(&stream.prefix) {
-            return Ok(Some((stream.clone(), *id)));
+        if let Some(seen) = self.streams.get(&stream.prefix) {
+            return Ok(Some((seen.stream.clone(), seen.id)));
         }
         let (id, _) = self.ledger.checkpoint(&stream).await?;
-        self.streams.insert(stream.prefix.clone(), (stream.clone(), id));
+        self.streams.insert(stream.prefix.clone(), Seen { stream: stream.clone(), id, newest: None });
         Ok(Some((stream, id)))
     }
 
     /// What a file is. Its tag at the source is not known: an MD5 is what it was for most objects, and where it was
     /// not, the object is fetched once more and compared.
-    fn record_of(&self, place: &Place, suffix: &str) -> Result<Record, Error> {
-        let subject = Path::new(&place.key);
-        let missing = || broken("read", subject, &std::io::ErrorKind::NotFound.into());
-        let mut file = self.tree.read(place)?.ok_or_else(missing)?;
-        let mut hashing = Hashing::new(place.key.ends_with(".gz"));
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            match file.read(&mut buffer).map_err(|e| broken("read", subject, &e))? {
-                0 => break,
-                n => hashing.update(&buffer[..n]),
-            }
-        }
-        let modified = file.metadata().and_then(|m| m.modified()).map_err(|e| broken("read", subject, &e))?;
-        let content = hashing.finish();
+    async fn record_of(&self, place: &Place, suffix: &str, written: Option<Timestamp>) -> Result<Record, Error> {
+        let (content, written) = self.shelf.content(place, written).await?;
         Ok(Record {
             suffix: suffix.to_owned(),
             size: content.size,
-            modified: Timestamp::try_from(modified).unwrap_or(self.now),
+            modified: written.unwrap_or(self.now),
             etag: ETag::new(&hex::encode(content.md5)),
             sha256: content.sha256,
             inflated: match content.gzip {
@@ -261,45 +304,37 @@ impl Sealed {
     }
 }
 
-fn totals(merged: Merged) -> std::io::Result<(u64, u64)> {
-    let (mut objects, mut bytes) = (0, 0);
-    for record in merged {
-        objects += 1;
-        bytes += record?.size;
+/// What the manifests of one day say.
+#[derive(Default)]
+struct Sums {
+    named: u64,
+    missing: u64,
+    /// Of those that are there.
+    bytes: u64,
+    commit: Commit,
+}
+
+/// The alarms that were raised when a record became what it is.
+fn told(stream: &Stream, record: &Record) -> Vec<Alarm> {
+    let key = || format!("{}{}", stream.prefix, record.suffix);
+    let gone = record.gone.then(|| vanished(&stream.prefix, record));
+    let later = record.later.then(|| replaced(&key(), record));
+    gone.into_iter().chain(later).collect()
+}
+
+/// An object whose copy is gone is fetched again, as one that failed.
+fn missing(key: String, record: &Record, now: Timestamp) -> Failure {
+    let reason = format!("a manifest names `{}`, but its copy is not in the tree; it is fetched again", Shown(&key));
+    Failure {
+        key,
+        size: record.size,
+        etag: record.etag.clone(),
+        modified: record.modified,
+        first_failed: now,
+        attempts: 0,
+        quarantined: false,
+        next_try: now,
+        code: COPY_MISSING.to_owned(),
+        reason,
     }
-    Ok((objects, bytes))
-}
-
-fn files_under(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(broken("read", &dir, &error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| broken("read", &dir, &e))?;
-            let kind = entry.file_type().map_err(|e| broken("read", &dir, &e))?;
-            if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() && entry.path().extension().is_some_and(|extension| extension == "gz") {
-                files.push(entry.path());
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn copy_durably(from: &Path, to: &Path) -> std::io::Result<()> {
-    let parent = to.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
-    std::fs::create_dir_all(parent)?;
-    std::fs::copy(from, to)?;
-    File::open(to)?.sync_all()?;
-    File::open(parent)?.sync_all()
-}
-
-fn broken(operation: &'static str, path: &Path, error: &std::io::Error) -> Error {
-    Error::of(Class::Fatal, Report::new(operation, path.display().to_string(), error))
 }

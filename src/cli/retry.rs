@@ -4,9 +4,9 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::Exit;
+use super::{Exit, no_such_source};
 use crate::config::Config;
-use crate::error::{Class, Error, Report};
+use crate::error::Error;
 use crate::ledger::Ledger;
 
 /// Options of `trailsync retry`.
@@ -26,7 +26,7 @@ pub struct Options {
 /// `Fatal` when the state cannot be used.
 pub async fn retry(config: &Config, options: &Options, out: &mut (dyn Write + Send)) -> Result<Exit, Error> {
     if let Some(source) = options.source.as_ref().filter(|source| !config.sources.contains_key(*source)) {
-        return Err(Error::of(Class::Stream, Report::new("retry", source, "there is no such source")));
+        return Err(no_such_source(config, "retry", source));
     }
     let ledger = Ledger::join(&config.state.dir).await?;
     let objects = ledger.retry(options.source.as_deref(), &options.prefix).await?;

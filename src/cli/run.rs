@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Exit;
-use crate::assemble::{assemble, mirrored_before};
+use crate::assemble::{Assembled, Parts, Waiting, archive_name, assemble, mirrored_before};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::role::Process;
+use crate::scheduler::session_row;
 
 /// What is under way may take so long to stop.
 const GRACE: Duration = Duration::from_secs(9);
@@ -21,20 +22,63 @@ const GRACE: Duration = Duration::from_secs(9);
 /// # Errors
 /// `Fatal` when state or destination cannot be used, now or later.
 pub async fn run(config: &Config, process: &Process, stop: CancellationToken) -> Result<Exit, Error> {
-    let opened = Ledger::open(&config.state.dir, mirrored_before(config)).await?;
-    let parts = assemble(config, &opened.ledger, process)?;
-    info!(sources = parts.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
+    let opened = Ledger::open(&config.state.dir, mirrored_before(config, process).await?).await?;
+    let Assembled { ready, waiting } = assemble(config, &opened.ledger, process).await?;
+    info!(sources = ready.len(), waiting = waiting.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
     let mut keepers = JoinSet::new();
     let mut runners = JoinSet::new();
-    for part in parts {
+    for part in ready {
         let (keeper, token) = (part.keeper.clone(), stop.clone());
         keepers.spawn(async move { keeper.run(token).await });
+        keep_archive(&mut keepers, &part, &opened.ledger, &stop);
         runners.spawn(part.into_runner().run(stop.clone()));
+    }
+    for source in waiting {
+        runners.spawn(run_later(source, stop.clone()));
     }
     let ended = supervise(&mut runners, &stop).await;
     keepers.shutdown().await;
     opened.ledger.close().await;
     ended.map(|()| Exit::Done)
+}
+
+/// Runs a source as soon as its destination can be used.
+async fn run_later(source: Waiting, stop: CancellationToken) -> Result<(), Error> {
+    let Some(part) = source.until_ready(stop.clone()).await? else { return Ok(()) };
+    let keeper = part.keeper.clone();
+    let mut keepers = JoinSet::new();
+    let token = stop.clone();
+    keepers.spawn(async move { keeper.run(token).await });
+    keep_archive(&mut keepers, &part, part.mirror.ledger(), &stop);
+    let ended = part.into_runner().run(stop).await;
+    keepers.shutdown().await;
+    ended
+}
+
+/// Renews the session of a destination, shows it in the state, and does what the destination needs first.
+fn keep_archive(keepers: &mut JoinSet<()>, part: &Parts, ledger: &Ledger, stop: &CancellationToken) {
+    let (store, name) = (part.store.clone(), archive_name(&part.source.name));
+    let Some(keeper) = part.archive.clone() else { return };
+    let (renewed, token, ledger) = (keeper.clone(), stop.clone(), ledger.clone());
+    keepers.spawn(async move { renewed.run(token).await });
+    keepers.spawn(async move {
+        let mut session = keeper.observe();
+        loop {
+            let row = session_row(&name, &session.borrow_and_update());
+            if let Err(error) = ledger.save_session(&row).await {
+                warn!(%error, "The session of the destination is not shown in the state");
+            }
+            if session.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    keepers.spawn(async move {
+        // It is tried again with the first copy, whose pass then says why it cannot go on.
+        if let Err(error) = store.prepare().await {
+            warn!(code = error.code(), %error, "The destination is not ready");
+        }
+    });
 }
 
 /// Waits for the sources; the first that cannot go on ends all.

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Exit, selected};
-use crate::assemble::{Parts, assemble_paced, mirrored_before};
+use crate::assemble::{Assembled, Parts, Waiting, assemble_paced, mirrored_before};
 use crate::config::Config;
 use crate::damage;
-use crate::destination::local::Local;
+use crate::destination::store::Store;
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
 use crate::layout::Stream;
@@ -43,6 +43,9 @@ const TRIES_AT_ONCE: u64 = 200;
 /// Damage that is named on the terminal; the count is whole.
 const SHOWN: usize = 20;
 
+/// Reads one source's tree again.
+type Tree = Scrubber<S3Source, Store>;
+
 /// How one source went.
 #[derive(Default)]
 struct Outcome {
@@ -63,21 +66,26 @@ pub async fn scrub(
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources, "scrub")?;
-    let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
-    let parts = assemble_paced(&config, &opened.ledger, process, None)?;
+    let opened = Ledger::open(&config.state.dir, mirrored_before(&config, process).await?).await?;
+    let Assembled { ready, waiting } = assemble_paced(&config, &opened.ledger, process, None).await?;
     let rows = opened.ledger.checkpoints().await?;
     let all = rows.iter().filter(|row| config.sources.contains_key(&row.source)).map(|row| row.objects).sum();
-    let scrubbers: Vec<_> = parts.iter().map(|part| part.scrubber.clone()).collect();
+    let scrubbers: Vec<_> = ready.iter().filter_map(|part| part.scrubber.clone()).collect();
     let (started, end) = (Instant::now(), CancellationToken::new());
     let mut bar = JoinSet::new();
     if !options.quiet && io::stderr().is_terminal() {
         bar.spawn(draw(scrubbers, all, end.clone()));
     }
     let mut tasks = JoinSet::new();
-    for part in parts {
-        tasks.spawn(source(part, options.resume, stop.clone()));
+    for part in ready {
+        let name = part.source.name.clone();
+        match part.scrubber.clone() {
+            Some(scrubber) => drop(tasks.spawn(source(part, scrubber, options.resume, stop.clone()))),
+            None => warn!(source = %name, "The copies of `{name}` are in a bucket, whose service checks them itself"),
+        }
     }
-    let mut outcomes = Vec::new();
+    let refused = |source: Waiting| Outcome { failed: vec![source.error], ..Outcome::default() };
+    let mut outcomes: Vec<_> = waiting.into_iter().map(refused).collect();
     while let Some(outcome) = tasks.join_next().await {
         let panicked = |error| Error::of(Class::Fatal, Report::new("scrub", "a source", error));
         outcomes.push(outcome.map_err(panicked)??);
@@ -90,7 +98,7 @@ pub async fn scrub(
 }
 
 /// One round over one source; a source that cannot be reached is read again all the same.
-async fn source(part: Parts, resume: bool, stop: CancellationToken) -> Result<Outcome, Error> {
+async fn source(part: Parts, scrubber: Arc<Tree>, resume: bool, stop: CancellationToken) -> Result<Outcome, Error> {
     let (keeper, end) = (part.keeper.clone(), CancellationToken::new());
     let mut outcome = Outcome::default();
     let Some(ready) = stop.run_until_cancelled(keeper.ready()).await else { return Ok(outcome) };
@@ -100,10 +108,10 @@ async fn source(part: Parts, resume: bool, stop: CancellationToken) -> Result<Ou
     let token = end.clone();
     renewing.spawn(async move { keeper.run(token).await });
     if !resume {
-        part.scrubber.begin_anew().await?;
+        scrubber.begin_anew().await?;
     }
     loop {
-        let did = match part.scrubber.turn(&stop).await {
+        let did = match scrubber.turn(&stop).await {
             Ok(did) => did,
             Err(error) if error.class() == Class::Fatal => return Err(error),
             Err(error) => {
@@ -128,7 +136,7 @@ async fn source(part: Parts, resume: bool, stop: CancellationToken) -> Result<Ou
 }
 
 async fn fetch_again(
-    mirror: &Mirror<S3Source, Local>,
+    mirror: &Mirror<S3Source, Store>,
     stream: Stream,
     findings: u64,
     stop: &CancellationToken,
@@ -175,7 +183,7 @@ async fn report(
     Ok(if is_done { Exit::Done } else { Exit::Incomplete })
 }
 
-async fn draw(scrubbers: Vec<Arc<Scrubber<S3Source, Local>>>, all: u64, end: CancellationToken) {
+async fn draw(scrubbers: Vec<Arc<Tree>>, all: u64, end: CancellationToken) {
     let template = "{bar:30} {human_pos}/{human_len} objects read again  {per_sec}  ETA {eta}";
     let bar = ProgressBar::new(all)
         .with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Exit, selected};
-use crate::assemble::{Parts, assemble, mirrored_before};
+use crate::assemble::{Assembled, Parts, assemble, mirrored_before};
 use crate::clock::shift;
 use crate::config::Config;
-use crate::destination::local::Local;
+use crate::destination::store::Store;
 use crate::discover::{self, discover, undiscovered};
 use crate::error::{Class, Error, Report};
 use crate::ledger::Ledger;
@@ -46,6 +46,14 @@ struct Outcome {
     streams: usize,
     failed: Vec<Error>,
     unreached: bool,
+    /// Its destination cannot be used.
+    refused: bool,
+}
+
+impl Outcome {
+    fn refused(error: Error) -> Self {
+        Self { failed: vec![error], refused: true, ..Self::default() }
+    }
 }
 
 impl Outcome {
@@ -68,16 +76,16 @@ pub async fn sync(
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let config = selected(config, &options.sources, "sync")?;
-    let opened = Ledger::open(&config.state.dir, mirrored_before(&config)).await?;
-    let parts = assemble(&config, &opened.ledger, process)?;
-    let mirrors: Vec<_> = parts.iter().map(|part| part.mirror.clone()).collect();
+    let opened = Ledger::open(&config.state.dir, mirrored_before(&config, process).await?).await?;
+    let Assembled { ready, waiting } = assemble(&config, &opened.ledger, process).await?;
+    let mirrors: Vec<_> = ready.iter().map(|part| part.mirror.clone()).collect();
     let started = Instant::now();
     let bar = (!options.quiet).then(|| Bar::start(mirrors.clone()));
     let mut tasks = JoinSet::new();
-    for part in parts {
+    for part in ready {
         tasks.spawn(source(part, options.full, config.concurrency.passes, stop.clone()));
     }
-    let mut outcomes = Vec::new();
+    let mut outcomes: Vec<_> = waiting.into_iter().map(|source| Outcome::refused(source.error)).collect();
     while let Some(outcome) = tasks.join_next().await {
         let panicked = |error| Error::of(Class::Fatal, Report::new("sync", "a source", error));
         outcomes.push(outcome.map_err(panicked)??);
@@ -104,6 +112,14 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     let mut renewing = JoinSet::new();
     let (renewed, token) = (keeper.clone(), end.clone());
     renewing.spawn(async move { renewed.run(token).await });
+    if let Some(archive) = part.archive.clone() {
+        let token = end.clone();
+        renewing.spawn(async move { archive.run(token).await });
+    }
+    if let Some(Err(error)) = stop.run_until_cancelled(part.store.prepare()).await {
+        record_session(&part).await?;
+        return Ok(Outcome { failed: vec![error], unreached: true, ..Outcome::default() });
+    }
     let ours = part.mirror.service_clock().ours();
     let found = match stop.run_until_cancelled(discover(part.mirror.source(), &part.wanted)).await {
         Some(Ok(found)) => found,
@@ -129,7 +145,7 @@ async fn source(part: Parts, full: bool, passes: usize, stop: CancellationToken)
     end.cancel();
     while renewing.join_next().await.is_some() {}
     record_session(&part).await?;
-    Ok(Outcome { streams, failed, unreached })
+    Ok(Outcome { streams, failed, unreached, ..Outcome::default() })
 }
 
 /// Proves what is here now; what a digest names and no listing showed is fetched in between.
@@ -159,12 +175,16 @@ async fn prove(part: &Parts, stop: &CancellationToken) -> Result<Vec<Error>, Err
 
 async fn record_session(part: &Parts) -> Result<(), Error> {
     let session = session_row(&part.wanted.source, &part.keeper.observe().borrow());
-    part.mirror.ledger().save_session(&session).await
+    part.mirror.ledger().save_session(&session).await?;
+    match part.archive_row() {
+        Some(archive) => part.mirror.ledger().save_session(&archive).await,
+        None => Ok(()),
+    }
 }
 
 /// Takes turns until nothing more is due.
 async fn whole_stream(
-    mirror: &Arc<Mirror<S3Source, Local>>,
+    mirror: &Arc<Mirror<S3Source, Store>>,
     stream: crate::layout::Stream,
     full: bool,
     stop: &CancellationToken,
@@ -180,7 +200,7 @@ async fn whole_stream(
 }
 
 async fn turns(
-    mirror: &Mirror<S3Source, Local>,
+    mirror: &Mirror<S3Source, Store>,
     progress: &mut Progress,
     full: bool,
     stop: &CancellationToken,
@@ -198,7 +218,7 @@ async fn turns(
     }
 }
 
-fn total(mirrors: &[Arc<Mirror<S3Source, Local>>]) -> Snapshot {
+fn total(mirrors: &[Arc<Mirror<S3Source, Store>>]) -> Snapshot {
     mirrors.iter().map(|mirror| mirror.meter().snapshot()).fold(Snapshot::default(), |a, b| Snapshot {
         listed: a.listed + b.listed,
         wanted: a.wanted + b.wanted,
@@ -239,6 +259,7 @@ async fn report(
     // A closed pipe does not undo what was mirrored.
     let _ = writeln!(out, "{line}");
     Ok(match () {
+        () if outcomes.iter().any(|outcome| outcome.refused) => Exit::State,
         () if !outcomes.is_empty() && outcomes.iter().all(Outcome::may_pass) => Exit::Unreachable,
         () if failed > 0 || waiting > 0 || stop.is_cancelled() => Exit::Incomplete,
         () => Exit::Done,
@@ -252,7 +273,7 @@ struct Bar {
 }
 
 impl Bar {
-    fn start(mirrors: Vec<Arc<Mirror<S3Source, Local>>>) -> Self {
+    fn start(mirrors: Vec<Arc<Mirror<S3Source, Store>>>) -> Self {
         let end = CancellationToken::new();
         let mut task = JoinSet::new();
         let token = end.clone();
@@ -270,7 +291,7 @@ impl Bar {
     }
 }
 
-async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
+async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Store>>>, end: CancellationToken) {
     let template = "{bar:30} {human_pos}/{human_len} objects  {per_sec}  ETA {eta}  {msg}";
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -285,7 +306,7 @@ async fn draw(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken
     }
 }
 
-async fn lines(mirrors: Vec<Arc<Mirror<S3Source, Local>>>, end: CancellationToken) {
+async fn lines(mirrors: Vec<Arc<Mirror<S3Source, Store>>>, end: CancellationToken) {
     while end.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_some() {
         let now = total(&mirrors);
         let line = format!(

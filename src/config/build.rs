@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::check::Settings;
 use super::mistake::Mistake;
 use super::options::{
-    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, Poll, Proof, Role, Scrub, Source, State,
+    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, ObjectLock, OwnBucket, Poll, Proof, Role,
+    Scrub, Source, State, Storage,
 };
 use super::section::Section;
+use super::shape;
 
 /// The configuration as the program uses it.
 ///
@@ -50,9 +52,9 @@ fn source(section: &Section<'_>) -> Result<Source, Mistake> {
         since: section.time("since"),
         source_retention: section.duration("source_retention"),
         kms_keys: texts(section, "kms_keys")?,
-        role: section.has("role").then(|| role(section)).transpose()?,
+        role: section.has("role").then(|| role(section, None)).transpose()?,
         credentials: credentials(section)?,
-        destination: destination(section)?,
+        destination: storage(section)?,
         poll: poll(section)?,
         proof: Proof { grace: span(section, "proof.grace")? },
         concurrency: number(section, "concurrency")?,
@@ -60,7 +62,7 @@ fn source(section: &Section<'_>) -> Result<Source, Mistake> {
     })
 }
 
-fn role(section: &Section<'_>) -> Result<Role, Mistake> {
+fn role(section: &Section<'_>, sts_region: Option<&str>) -> Result<Role, Mistake> {
     Ok(Role {
         arn: text(section, "role.arn")?,
         session_name: text(section, "role.session_name")?,
@@ -69,7 +71,10 @@ fn role(section: &Section<'_>) -> Result<Role, Mistake> {
         source_identity: optional(section, "role.source_identity"),
         tags: section.tags("role.tags").cloned().unwrap_or_default(),
         session_policy: flag(section, "role.session_policy")?,
-        sts_region: text(section, "role.sts_region")?,
+        sts_region: match optional(section, "role.sts_region") {
+            Some(region) => region,
+            None => sts_region.map(str::to_owned).ok_or_else(|| section.missing("role.sts_region"))?,
+        },
     })
 }
 
@@ -94,6 +99,41 @@ fn credentials(section: &Section<'_>) -> Result<Credentials, Mistake> {
         });
     }
     Ok(Credentials::Default)
+}
+
+/// How many MiB a copy has before it is uploaded in parts.
+const MULTIPART_MIB: u64 = 16;
+
+fn storage(section: &Section<'_>) -> Result<Storage, Mistake> {
+    match section.text("destination.bucket") {
+        None => destination(section).map(Storage::Tree),
+        Some(_) => own_bucket(section).map(|bucket| Storage::Bucket(Box::new(bucket))),
+    }
+}
+
+fn own_bucket(source: &Section<'_>) -> Result<OwnBucket, Mistake> {
+    let section = &source.destination();
+    let region = optional(section, "region").map_or_else(|| text(source, "region"), Ok)?;
+    let role = section.has("role").then(|| role(section, Some(&region))).transpose()?;
+    let account = role.as_ref().and_then(|role| shape::role_parts(&role.arn)).map(|(_, account)| account.to_owned());
+    Ok(OwnBucket {
+        bucket: text(section, "bucket")?,
+        prefix: optional(section, "prefix").unwrap_or_default(),
+        region,
+        bucket_owner: optional(section, "bucket_owner").or(account),
+        role,
+        credentials: credentials(section)?,
+        endpoints: endpoints(section)?,
+        storage_class: optional(section, "storage_class"),
+        sse: optional(section, "sse"),
+        kms_key_id: optional(section, "kms_key_id"),
+        object_lock: section.has("object_lock").then(|| object_lock(section)).transpose()?,
+        multipart_mib: section.integer("multipart_mib").unwrap_or(MULTIPART_MIB),
+    })
+}
+
+fn object_lock(section: &Section<'_>) -> Result<ObjectLock, Mistake> {
+    Ok(ObjectLock { mode: text(section, "object_lock.mode")?, days: number(section, "object_lock.days")? })
 }
 
 fn destination(section: &Section<'_>) -> Result<Destination, Mistake> {
@@ -126,9 +166,9 @@ fn endpoints(section: &Section<'_>) -> Result<Endpoints, Mistake> {
         s3: optional(section, "endpoints.s3"),
         sts: optional(section, "endpoints.sts"),
         cloudtrail: optional(section, "endpoints.cloudtrail"),
-        path_style: flag(section, "endpoints.path_style")?,
-        fips: flag(section, "endpoints.fips")?,
-        dual_stack: flag(section, "endpoints.dual_stack")?,
+        path_style: section.flag("endpoints.path_style").unwrap_or_default(),
+        fips: section.flag("endpoints.fips").unwrap_or_default(),
+        dual_stack: section.flag("endpoints.dual_stack").unwrap_or_default(),
         ca_bundle: optional(section, "endpoints.ca_bundle").map(Into::into),
         proxy: optional(section, "endpoints.proxy"),
     })

@@ -67,17 +67,16 @@ impl Walk {
             let problem =
                 format!("expected 1 to 63 of a-z, 0-9 and `-` as the name of a source, found {}", quoted(name));
             self.mistakes.push(Mistake::at("source", problem).set_by(&node.origin).mend("for example `[source.prod]`"));
+            // Its options are looked at all the same, but belong to no source.
+            let mut nobody = Walk { settings: Settings::new(), mistakes: Vec::new(), seen: BTreeSet::new() };
+            nobody.visit_table(&path, node);
+            self.mistakes.append(&mut nobody.mistakes);
             return;
         }
         let shown = path.join(".");
         match (place::at(&path), &node.raw) {
             (Place::Option(option), _) => self.set(shown, option, node),
-            (Place::Table, Raw::Table(entries)) => {
-                for (name, node) in entries {
-                    let inner = path.iter().chain([name]).cloned().collect();
-                    self.visit(inner, node);
-                }
-            }
+            (Place::Table, Raw::Table(_)) => self.visit_table(&path, node),
             (Place::Table, _) => {
                 let mistake = Mistake::at(&shown, "expected a table of options").set_by(&node.origin);
                 let names = place::names_in(&path).join(", ");
@@ -94,6 +93,13 @@ impl Walk {
                 let near = nearest(name, place::names_in(table));
                 self.mistakes.push(Mistake::at(shown, "is no option").set_by(&node.origin).meant(near));
             }
+        }
+    }
+
+    fn visit_table(&mut self, path: &[String], node: &Node) {
+        let Raw::Table(entries) = &node.raw else { return };
+        for (name, node) in entries {
+            self.visit(path.iter().chain([name]).cloned().collect(), node);
         }
     }
 
@@ -121,7 +127,12 @@ impl Walk {
     fn demand(&mut self, whole: &Raw) {
         for (path, option) in place::applying(whole) {
             let hidden_by_table = self.seen.iter().any(|seen| path.starts_with(&format!("{seen}.")));
-            if option.default == Fallback::Required && !self.seen.contains(&path) && !hidden_by_table {
+            let demanded = match option.default {
+                Fallback::Required => true,
+                Fallback::Unless(other) => !self.seen.contains(&beside(&path, other)),
+                _ => false,
+            };
+            if demanded && !self.seen.contains(&path) && !hidden_by_table {
                 let file = example(option, &Origin::File { name: String::new(), line: None });
                 let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
                 let mend = format!(
@@ -133,6 +144,11 @@ impl Walk {
             }
         }
     }
+}
+
+/// The path of the option `name` in the same table.
+fn beside(path: &str, name: &str) -> String {
+    path.rsplit_once('.').map_or_else(|| name.to_owned(), |(table, _)| format!("{table}.{name}"))
 }
 
 /// A good value in the form in which `origin` writes it.

@@ -102,7 +102,7 @@ pub struct Source {
     /// The credentials that assume the role, or read the bucket where there is no role.
     pub credentials: Credentials,
     /// Where copies go.
-    pub destination: Destination,
+    pub destination: Storage,
     /// When and how far back streams are listed.
     pub poll: Poll,
     /// How the copy is proved.
@@ -174,6 +174,71 @@ pub enum Credentials {
         /// Variable that holds a session token, where there is one.
         session_token: Option<String>,
     },
+}
+
+/// Where copies go.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// Files and directories.
+    Tree(Destination),
+    /// Objects in S3.
+    Bucket(Box<OwnBucket>),
+}
+
+impl Storage {
+    /// The local tree, when it is one.
+    pub fn tree(&self) -> Option<&Destination> {
+        match self {
+            Self::Tree(tree) => Some(tree),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// The bucket of our own, when it is one.
+    pub fn bucket(&self) -> Option<&OwnBucket> {
+        match self {
+            Self::Tree(_) => None,
+            Self::Bucket(bucket) => Some(bucket),
+        }
+    }
+}
+
+/// A bucket of our own.
+#[derive(Debug, Clone)]
+pub struct OwnBucket {
+    /// Its name.
+    pub bucket: String,
+    /// The folder of this source's copies, without slashes at the ends; may be empty.
+    pub prefix: String,
+    /// Its region.
+    pub region: String,
+    /// Its owner, checked with every request.
+    pub bucket_owner: Option<String>,
+    /// The role that writes; `None`: the credentials do.
+    pub role: Option<Role>,
+    /// The credentials that assume the role, or write.
+    pub credentials: Credentials,
+    /// How it is reached.
+    pub endpoints: Endpoints,
+    /// Storage class of copies; `None`: the service's own choice.
+    pub storage_class: Option<String>,
+    /// Encryption of copies; `None`: as the bucket says.
+    pub sse: Option<String>,
+    /// KMS key of copies.
+    pub kms_key_id: Option<String>,
+    /// For how long no copy can be deleted.
+    pub object_lock: Option<ObjectLock>,
+    /// MiB above which a copy is uploaded in parts.
+    pub multipart_mib: u64,
+}
+
+/// Retention of copies, as S3 Object Lock keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: String,
+    /// Days from the upload.
+    pub days: u32,
 }
 
 /// A local tree.

@@ -76,9 +76,16 @@ fn sources(whole: &Raw) -> Vec<(String, Raw)> {
     named.map(|(name, node)| (name.clone(), node.raw.clone())).collect()
 }
 
+/// Whether a source has the table of this pattern (`source.*.role`).
 fn has_table(source: &Raw, table: &str) -> bool {
-    let name = table.rsplit('.').next().unwrap_or(table);
-    matches!(source, Raw::Table(entries) if matches!(entries.get(name).map(|node| &node.raw), Some(Raw::Table(_))))
+    let mut place = Some(source);
+    for name in table.split('.').skip(2) {
+        place = match place {
+            Some(Raw::Table(entries)) => entries.get(name).map(|node| &node.raw),
+            _ => None,
+        };
+    }
+    matches!(place, Some(Raw::Table(_)))
 }
 
 /// The layer of the defaults of everything that applies to `whole`.

@@ -6,12 +6,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::Purpose;
 use super::check::Settings;
 use super::mistake::{Mistake, quoted};
 use super::section::Section;
 use super::shape;
 use super::value::show_duration;
 use crate::clock::Timestamp;
+
+mod bucket;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,17 +28,18 @@ pub struct Verdict {
     pub mistakes: Vec<Mistake>,
     /// It can, and somebody should know.
     pub warnings: Vec<Mistake>,
+    only_looks: bool,
 }
 
 /// Applies every rule to the settings that are good on their own.
-pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: Timestamp) -> Verdict {
-    let mut verdict = Verdict::default();
+pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: Timestamp, purpose: Purpose) -> Verdict {
+    let mut verdict = Verdict { only_looks: purpose == Purpose::Look, ..Verdict::default() };
     let global = Section::global(settings);
     let sources = Section::sources(settings);
     for source in &sources {
         verdict.prefix(source);
         verdict.since(source, now);
-        verdict.partitions(source);
+        verdict.partitions(source, source.text("region"));
         verdict.keys(source);
         verdict.credentials(source, environment);
         verdict.files(source);
@@ -44,10 +48,12 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
         verdict.windows(source, &global);
         verdict.lookback(source);
         verdict.state_apart(source, &global);
+        verdict.storage(source, &sources, environment);
     }
     for (at, later) in sources.iter().enumerate() {
         for earlier in &sources[..at] {
             verdict.destinations_apart(earlier, later);
+            verdict.buckets_apart(earlier, later);
             verdict.sources_apart(earlier, later);
             verdict.external_ids_apart(earlier, later);
         }
@@ -58,6 +64,11 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
 impl Verdict {
     fn refuse(&mut self, at: &Section<'_>, name: &str, problem: impl Into<String>, mend: impl Into<String>) {
         self.mistakes.push(Mistake::at(at.path(name), problem).set_by_any(at.origin(name)).mend(mend));
+    }
+
+    /// Something that only a session with the service needs is not there for us.
+    fn lack(&mut self, at: &Section<'_>, name: &str, problem: String, mend: &str) {
+        if self.only_looks { self.warn(at, name, problem, mend) } else { self.refuse(at, name, problem, mend) }
     }
 
     fn warn(&mut self, at: &Section<'_>, name: &str, problem: impl Into<String>, mend: impl Into<String>) {
@@ -78,8 +89,8 @@ impl Verdict {
     }
 
     /// A role's ARN and the regions of bucket and STS are of one partition; credentials do not cross.
-    fn partitions(&mut self, source: &Section<'_>) {
-        let Some(region) = source.text("region") else { return };
+    fn partitions(&mut self, source: &Section<'_>, region: Option<&str>) {
+        let Some(region) = region else { return };
         let partition = shape::partition(region);
         if let Some((of_role, _)) = source.text("role.arn").and_then(shape::role_parts)
             && of_role != partition
@@ -153,7 +164,7 @@ impl Verdict {
     fn variable(&mut self, source: &Section<'_>, name: &str, variable: &str, environment: &BTreeMap<String, String>) {
         if environment.get(variable).is_none_or(String::is_empty) {
             let problem = format!("names the variable {variable}, which is not set");
-            self.refuse(source, name, problem, "set it where trailsync is started, such as the unit's EnvironmentFile");
+            self.lack(source, name, problem, "set it where trailsync is started, such as the unit's EnvironmentFile");
         }
     }
 
@@ -181,7 +192,7 @@ impl Verdict {
             Err(error) => error.to_string(),
         };
         let problem = format!("names {}, which cannot be read: {error}", quoted(path));
-        self.refuse(source, name, problem, "put the file there, readable by the user that runs trailsync");
+        self.lack(source, name, problem, "put the file there, readable by the user that runs trailsync");
         false
     }
 

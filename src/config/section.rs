@@ -17,24 +17,32 @@ pub struct Section<'a> {
     settings: &'a Settings,
     /// The source's name, or nothing for the settings that concern all.
     pub source: Option<&'a str>,
+    /// The table of the source that names are looked up in, with its dot; empty for its own.
+    below: &'static str,
 }
 
 impl<'a> Section<'a> {
     /// The settings that concern all sources.
     pub fn global(settings: &'a Settings) -> Self {
-        Self { settings, source: None }
+        Self { settings, source: None, below: "" }
     }
 
     /// Each source's settings, by the order of their names.
     pub fn sources(settings: &'a Settings) -> Vec<Self> {
         let names: BTreeSet<&str> =
             settings.keys().filter_map(|path| path.strip_prefix("source.")?.split('.').next()).collect();
-        names.into_iter().map(|name| Self { settings, source: Some(name) }).collect()
+        names.into_iter().map(|name| Self { settings, source: Some(name), below: "" }).collect()
+    }
+
+    /// The settings of this source's destination, which has a role, credentials and endpoints of its own.
+    pub fn destination(&self) -> Self {
+        Self { below: "destination.", ..*self }
     }
 
     /// The full path of `name`.
     pub fn path(&self, name: &str) -> String {
-        self.source.map_or_else(|| name.to_owned(), |source| format!("source.{source}.{name}"))
+        let below = self.below;
+        self.source.map_or_else(|| name.to_owned(), |source| format!("source.{source}.{below}{name}"))
     }
 
     /// The setting at `name`, when there is a good one.

@@ -109,6 +109,19 @@ pub fn kms_parts(arn: &str) -> Option<(&str, &str, &str)> {
     fits.then_some((partition_, region_, owner))
 }
 
+/// The ARN of a KMS key or alias.
+pub fn kms_key_or_alias(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, "kms", place, owner, resource] = parts.as_slice() else { return false };
+    let named = ["key/", "alias/"].iter().filter_map(|kind| resource.strip_prefix(kind)).any(|name| !name.is_empty());
+    *arn == "arn"
+        && partition.starts_with("aws")
+        && region(place)
+        && account(owner)
+        && named
+        && all(text, word_or(b":/-"))
+}
+
 /// `RoleSessionName`, STS API `AssumeRole`.
 pub fn session_name(text: &str) -> bool {
     sized(text, 2, 64) && all(text, word_or(b"+=,.@-"))

@@ -34,6 +34,8 @@ pub enum Fallback {
     Absent,
     /// What the option of this path says, or a part of it.
     From(&'static str),
+    /// Somebody must set it, or the option of this name beside it.
+    Unless(&'static str),
 }
 
 /// Whether a value may be shown.
@@ -48,16 +50,20 @@ pub enum Showing {
 }
 
 /// Tables that need not be there; what is required in them is required only when they are.
-pub const OPTIONAL_TABLES: &[&str] = &["source.*.role"];
+pub const OPTIONAL_TABLES: &[&str] =
+    &["source.*.role", "source.*.destination.role", "source.*.destination.object_lock"];
 
 /// Names that would hold key material in the open, and what to write instead.
 pub const REFUSED: &[(&str, &str)] = &[
     ("source.*.credentials.access_key_id", "access_key_id_file or access_key_id_env"),
     ("source.*.credentials.secret_access_key", "secret_access_key_file or secret_access_key_env"),
     ("source.*.credentials.session_token", "session_token_file or session_token_env"),
+    ("source.*.destination.credentials.access_key_id", "access_key_id_file or access_key_id_env"),
+    ("source.*.destination.credentials.secret_access_key", "secret_access_key_file or secret_access_key_env"),
+    ("source.*.destination.credentials.session_token", "session_token_file or session_token_env"),
 ];
 
-use Fallback::{Absent, From, Required, Value};
+use Fallback::{Absent, From, Required, Unless, Value};
 
 /// Every option, in the order in which people read about them.
 pub static OPTIONS: &[Opt] = &[
@@ -87,27 +93,16 @@ pub static OPTIONS: &[Opt] = &[
     option("scrub.every", Kind::Duration { least: "1h", most: "3650d" }, Value("30d"))
         .doc("From the beginning of one round of reading every copy again to that of the next.")
         .example("30d"),
-    option(
-        "source.*.bucket",
-        Kind::Text {
-            expected: "a bucket name: 3 to 63 of a-z, 0-9, `.` and `-`, with a letter or digit at both ends",
-            fits: shape::bucket,
-        },
-        Required,
-    )
-    .doc("Bucket of Account A that CloudTrail writes to.")
-    .example("example-trail-logs"),
+    option("source.*.bucket", BUCKET, Required)
+        .doc("Bucket of Account A that CloudTrail writes to.")
+        .example("example-trail-logs"),
     option("source.*.region", REGION, Required).doc("Region of the bucket.").example("eu-central-1"),
-    option(
-        "source.*.bucket_owner",
-        Kind::Text { expected: "an account id, 12 digits", fits: shape::account },
-        From("role.arn"),
-    )
-    .doc(
-        "Account A, sent as `x-amz-expected-bucket-owner`: a bucket that somebody else re-created is refused. \
-         With a role, the account of its ARN unless set: Account A owns both.",
-    )
-    .example("111111111111"),
+    option("source.*.bucket_owner", ACCOUNT, From("role.arn"))
+        .doc(
+            "Account A, sent as `x-amz-expected-bucket-owner`: a bucket that somebody else re-created is refused. \
+             With a role, the account of its ARN unless set: Account A owns both.",
+        )
+        .example("111111111111"),
     option(
         "source.*.prefix",
         Kind::Text { expected: "up to 200 characters without a slash at either end", fits: shape::prefix },
@@ -242,8 +237,8 @@ pub static OPTIONS: &[Opt] = &[
         .doc("Environment variable that holds the session token, where there is one.")
         .example("B_SESSION_TOKEN")
         .showing(Showing::WhenRight),
-    option("source.*.destination.path", ABSOLUTE_PATH, Required)
-        .doc("Root of the copy; a tree of its own for each source.")
+    option("source.*.destination.path", ABSOLUTE_PATH, Unless("bucket"))
+        .doc("Root of the copy; a tree of its own for each source. Unset where copies go to a bucket.")
         .example("/srv/trails/prod"),
     option(
         "source.*.destination.file_mode",
@@ -278,6 +273,134 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.destination.reserve_mib", Kind::Integer { least: 0, most: 1 << 30 }, Absent)
         .doc("MiB of its file system that are left free; unset, 2 % of it, at least 1 GiB or a tenth of a small one.")
         .example("1024"),
+    option("source.*.destination.bucket", BUCKET, Absent)
+        .doc("Bucket of our own to which copies go, instead of a tree.")
+        .example("our-trail-archive"),
+    option(
+        "source.*.destination.prefix",
+        Kind::Text { expected: "up to 200 characters without a slash at either end", fits: shape::prefix },
+        Absent,
+    )
+    .doc("Folder of that bucket for the copies of this source alone.")
+    .example("trails/prod"),
+    option("source.*.destination.region", REGION, Absent)
+        .doc("Region of that bucket; unset, the source's.")
+        .example("eu-central-1"),
+    option("source.*.destination.bucket_owner", ACCOUNT, Absent)
+        .doc("Account that owns that bucket, checked with every request; unset, the account of `destination.role`.")
+        .example("222222222222"),
+    option(
+        "source.*.destination.storage_class",
+        Kind::Choice(&["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"]),
+        Absent,
+    )
+    .doc("Storage class of copies, of those that can be read at once; unset, the service's own choice.")
+    .example("STANDARD_IA"),
+    option("source.*.destination.sse", Kind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"]), Absent)
+        .doc("Encryption of copies; unset, as the bucket says.")
+        .example("aws:kms"),
+    option(
+        "source.*.destination.kms_key_id",
+        Kind::Text {
+            expected: "`arn:<partition>:kms:<region>:<account>:key/<id>` or an alias",
+            fits: shape::kms_key_or_alias,
+        },
+        Absent,
+    )
+    .doc("KMS key of copies, with `sse = \"aws:kms\"`; unset, the account's own key for S3.")
+    .example("arn:aws:kms:eu-central-1:222222222222:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
+    option("source.*.destination.object_lock.mode", Kind::Choice(&["GOVERNANCE", "COMPLIANCE"]), Required)
+        .doc("Object Lock mode of copies: who may shorten the retention, some or nobody.")
+        .example("COMPLIANCE"),
+    option("source.*.destination.object_lock.days", Kind::Integer { least: 1, most: 36_500 }, Required)
+        .doc("Days for which no copy can be deleted.")
+        .example("365"),
+    option("source.*.destination.multipart_mib", Kind::Integer { least: 5, most: 5_120 }, Absent)
+        .doc("MiB above which a copy is uploaded in parts; unset, 16.")
+        .example("16"),
+    option(
+        "source.*.destination.role.arn",
+        Kind::Text { expected: "`arn:<partition>:iam::<account>:role/<name>`", fits: shape::role_arn },
+        Required,
+    )
+    .doc("Role of our own that is assumed to write the copies.")
+    .example("arn:aws:iam::222222222222:role/TrailArchive"),
+    option(
+        "source.*.destination.role.session_name",
+        Kind::Text { expected: "2 to 64 of A-Z, a-z, 0-9 and _+=,.@-", fits: shape::session_name },
+        Required,
+    )
+    .doc("Name of its sessions.")
+    .example("trailsync"),
+    option(
+        "source.*.destination.role.external_id",
+        Kind::Text { expected: "2 to 1224 of A-Z, a-z, 0-9 and _+=,.@:/-", fits: shape::external_id },
+        Absent,
+    )
+    .doc("External ID that its trust policy demands, if it does.")
+    .example("archive-41")
+    .showing(Showing::Never),
+    option("source.*.destination.role.duration", Kind::Duration { least: "15m", most: "12h" }, Value("1h"))
+        .doc("Lifetime that is asked for each of its sessions.")
+        .example("1h"),
+    option("source.*.destination.role.session_policy", Kind::Flag, Value("true"))
+        .doc("Narrow each of its sessions to that bucket and prefix.")
+        .example("true"),
+    option("source.*.destination.role.sts_region", REGION, Absent)
+        .doc("Region of the STS endpoint that is asked for it; unset, the bucket's.")
+        .example("eu-central-1"),
+    option(
+        "source.*.destination.credentials.profile",
+        Kind::Text { expected: "the name of a profile", fits: shape::profile },
+        Absent,
+    )
+    .doc("Profile of the shared AWS configuration that assumes that role, or writes to the bucket.")
+    .example("archive")
+    .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.access_key_id_file", ABSOLUTE_PATH, Absent)
+        .doc("File that holds the access key id, for the bucket of copies.")
+        .example("/run/archive/access_key_id")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.secret_access_key_file", ABSOLUTE_PATH, Absent)
+        .doc("File that holds the secret access key, for the bucket of copies.")
+        .example("/run/archive/secret_access_key")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.session_token_file", ABSOLUTE_PATH, Absent)
+        .doc("File that holds the session token, where there is one, for the bucket of copies.")
+        .example("/run/archive/session_token")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.access_key_id_env", VARIABLE, Absent)
+        .doc("Environment variable that holds the access key id, for the bucket of copies.")
+        .example("ARCHIVE_ACCESS_KEY_ID")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.secret_access_key_env", VARIABLE, Absent)
+        .doc("Environment variable that holds the secret access key, for the bucket of copies.")
+        .example("ARCHIVE_SECRET_ACCESS_KEY")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.credentials.session_token_env", VARIABLE, Absent)
+        .doc("Environment variable that holds the session token, where there is one, for the bucket of copies.")
+        .example("ARCHIVE_SESSION_TOKEN")
+        .showing(Showing::WhenRight),
+    option("source.*.destination.endpoints.s3", ENDPOINT, Absent)
+        .doc("Another S3 endpoint for the bucket of copies; plain HTTP only on loopback.")
+        .example("https://s3.internal.example"),
+    option("source.*.destination.endpoints.sts", ENDPOINT, Absent)
+        .doc("Another STS endpoint for its role; plain HTTP only on loopback.")
+        .example("https://sts.internal.example"),
+    option("source.*.destination.endpoints.path_style", Kind::Flag, Absent)
+        .doc("Ask it for `https://host/bucket/key` instead of `https://bucket.host/key`.")
+        .example("true"),
+    option("source.*.destination.endpoints.fips", Kind::Flag, Absent).doc("Use FIPS endpoints for it.").example("true"),
+    option("source.*.destination.endpoints.dual_stack", Kind::Flag, Absent)
+        .doc("Use dual-stack endpoints for it.")
+        .example("true"),
+    option("source.*.destination.endpoints.ca_bundle", ABSOLUTE_PATH, Absent)
+        .doc("PEM file of certificate authorities that are trusted for it instead of the system's.")
+        .example("/etc/ssl/internal-ca.pem"),
+    option("source.*.destination.endpoints.proxy", PROXY, Absent)
+        .doc("HTTP proxy for all requests to it.")
+        .example("http://proxy.internal.example:3128")
+        .showing(Showing::WhenRight),
     option("source.*.poll.every", Kind::Duration { least: "5s", most: "1d" }, Value("1m"))
         .doc("Interval at which a busy stream is listed.")
         .example("1m"),
@@ -324,17 +447,19 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.endpoints.ca_bundle", ABSOLUTE_PATH, Absent)
         .doc("PEM file of certificate authorities that are trusted instead of the system's.")
         .example("/etc/ssl/internal-ca.pem"),
-    option(
-        "source.*.endpoints.proxy",
-        Kind::Text { expected: "`http://host:port` without user, password or path", fits: shape::proxy },
-        Absent,
-    )
-    .doc("HTTP proxy for all requests of this source.")
-    .example("http://proxy.internal.example:3128")
-    .showing(Showing::WhenRight),
+    option("source.*.endpoints.proxy", PROXY, Absent)
+        .doc("HTTP proxy for all requests of this source.")
+        .example("http://proxy.internal.example:3128")
+        .showing(Showing::WhenRight),
 ];
 
 const ABSOLUTE_PATH: Kind = Kind::Text { expected: "an absolute path without `..`", fits: shape::absolute_path };
+const BUCKET: Kind = Kind::Text {
+    expected: "a bucket name: 3 to 63 of a-z, 0-9, `.` and `-`, with a letter or digit at both ends",
+    fits: shape::bucket,
+};
+const ACCOUNT: Kind = Kind::Text { expected: "an account id, 12 digits", fits: shape::account };
+const PROXY: Kind = Kind::Text { expected: "`http://host:port` without user, password or path", fits: shape::proxy };
 const CONCURRENCY: Kind = Kind::Integer { least: 1, most: 256 };
 const REGION: Kind = Kind::Text { expected: "a region such as `eu-central-1`", fits: shape::region };
 const VARIABLE: Kind = Kind::Text {

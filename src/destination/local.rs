@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use rustix::io::Errno;
 use tokio::task;
 
 use crate::config;
@@ -25,12 +27,14 @@ mod fault;
 mod open;
 pub mod probe;
 mod publish;
+mod reader;
 mod reserve;
 mod staging;
 mod tree;
 mod walk;
 mod witness;
 
+pub use reader::{Entry, Reader};
 pub use reserve::Space;
 pub use walk::{Found, Walk};
 
@@ -46,6 +50,7 @@ const MOST_METADATA: u64 = 256 * 1024;
 /// A tree of files that this process alone writes to.
 pub struct Local {
     tree: Arc<Tree>,
+    path: PathBuf,
     reserve_mib: Option<u64>,
 }
 
@@ -63,7 +68,7 @@ impl Local {
     /// process, is on storage that forgets, or the kernel cannot keep us inside it. `Stream` while the file
     /// system is full or read-only.
     pub fn open(options: &config::Destination) -> Result<Self, Error> {
-        Ok(Self { tree: Arc::new(open::open(options)?), reserve_mib: options.reserve_mib })
+        Ok(Self { tree: Arc::new(open::open(options)?), path: options.path.clone(), reserve_mib: options.reserve_mib })
     }
 
     /// All that stands in the tree but our own files. Blocks while it is iterated.
@@ -110,7 +115,7 @@ impl Local {
 
     /// The same tree, for a thread of its own.
     fn another(&self) -> Self {
-        Self { tree: self.tree.clone(), reserve_mib: self.reserve_mib }
+        Self { tree: self.tree.clone(), path: self.path.clone(), reserve_mib: self.reserve_mib }
     }
 
     fn reread_now(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
@@ -146,6 +151,18 @@ impl Local {
         let read = file.take(MOST_METADATA).read_to_end(&mut bytes);
         read.map_err(|error| failed("read", self.tree.shown(&place.key), fault::errno(&error)))?;
         Ok(Some(bytes))
+    }
+
+    /// The root must still be what stands at its path: it may have been removed, or unmounted.
+    fn present_now(&self) -> Result<(), Error> {
+        let opened = rustix::fs::fstat(self.tree.root());
+        let stands = rustix::fs::stat(&self.path);
+        match (opened, stands) {
+            (Ok(one), Ok(other)) if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) => Ok(()),
+            (Ok(_), Ok(_)) => Err(fault::gone(&self.tree.path, "another directory stands in its place now")),
+            (Ok(_), Err(Errno::NOENT)) => Err(fault::gone(&self.tree.path, "it was removed, moved or unmounted")),
+            (Err(errno), _) | (_, Err(errno)) => Err(failed("look at", &self.tree.path, errno)),
+        }
     }
 
     fn read_part(&self, place: &Place, part: Part) -> Result<Option<File>, Error> {
@@ -191,8 +208,12 @@ impl Destination for Local {
     }
 
     async fn publish(&self, batch: Vec<Item<Handle>>) -> Result<Vec<Published>, Error> {
-        let tree = self.tree.clone();
-        blocking("publish", move || publish::publish(&tree, batch)).await
+        let local = self.another();
+        blocking("publish", move || {
+            local.present_now()?;
+            publish::publish(&local.tree, batch)
+        })
+        .await
     }
 
     async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
@@ -237,6 +258,11 @@ impl Destination for Local {
         check_own_name(name)?;
         let (tree, path) = (self.tree.clone(), format!("{OWN}/{name}"));
         blocking("set aside", move || aside::set_aside(&tree, &path)).await
+    }
+
+    async fn present(&self) -> Result<(), Error> {
+        let local = self.another();
+        blocking("look at", move || local.present_now()).await
     }
 }
 
@@ -288,14 +314,14 @@ mod tests {
         };
         let mut tree = open::open(&options).unwrap();
         tree.durability = durability;
-        Local { tree: Arc::new(tree), reserve_mib: options.reserve_mib }
+        Local { tree: Arc::new(tree), path: options.path, reserve_mib: options.reserve_mib }
     }
 
     async fn publish(local: &Local, bytes: &'static [u8]) -> Published {
         let body = stream::iter([Ok(Bytes::from_static(bytes))]);
         let staged = local.stage(Box::pin(body), bytes.len() as u64, false).await.unwrap();
         let place = Place { key: "a/b.gz".to_owned(), version: None };
-        local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap()[0]
+        local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap().remove(0)
     }
 
     #[tokio::test]

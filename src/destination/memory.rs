@@ -160,6 +160,10 @@ impl Destination for Memory {
         let Some(bytes) = tree.kept.remove(name) else { return Ok(None) };
         Ok(Some(tree.keep_damaged(name, bytes)))
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl Tree {

@@ -7,9 +7,11 @@ use crate::object::{Content, Metadata};
 use crate::path::Part;
 use crate::source::Body;
 
+pub mod bucket;
 pub mod local;
 pub mod memory;
 pub mod sidecar;
+pub mod store;
 
 /// What an object is to be stored as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Place {
 }
 
 /// What became of one staged object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// It is new here, and durable.
     New,
@@ -30,6 +32,8 @@ pub enum Published {
     Same,
     /// Other bytes are here under this place, and stay; nothing was stored.
     Other,
+    /// This storage can never take it, and why; nothing was stored, and the rest of the batch is not concerned.
+    Refused(Box<Report>),
 }
 
 /// Bytes that wait to be published, with what they turned out to be.
@@ -95,7 +99,7 @@ pub trait Destination: Send + Sync + 'static {
 
     /// Keeps a small file of our own beside the copy, durably, under `.trailsync/`; replaces what was there.
     ///
-    /// The name may have directories. Each part of it is letters, digits and `-_.=+@`, and starts with no dot.
+    /// The name may have directories. Each part of it is letters, digits and `-_.=+@%`, and starts with no dot.
     ///
     /// # Errors
     /// As for [`Destination::stage`].
@@ -145,6 +149,12 @@ pub trait Destination: Send + Sync + 'static {
     /// # Errors
     /// As for [`Destination::stage`].
     fn set_aside_kept(&self, name: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+
+    /// Whether the storage is still where it was opened, as far as that costs nothing to know.
+    ///
+    /// # Errors
+    /// `Stream` when it is not; what was opened may be written to, but nobody would find it.
+    fn present(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// What a copy's bytes are now.
@@ -176,12 +186,50 @@ fn wrong_version(place: &Place) -> Error {
 }
 
 /// Names of our own files are ours: one that could leave the directory, or hide in it, is a mistake of ours.
+///
+/// Whatever [`file_safe`](crate::key::file_safe) makes may be a part of one. Some are made of what another account
+/// chose, so a mistake here is never more than one stream's trouble.
 fn check_own_name(name: &str) -> Result<(), Error> {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+@".contains(&byte);
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+@%".contains(&byte);
     let whole = |part: &str| (1..=200).contains(&part.len()) && !part.starts_with('.') && part.bytes().all(safe);
     let reserved = matches!(name.split('/').next(), Some("stage" | "lock" | "damaged"));
     if name.len() <= 1024 && name.split('/').all(whole) && !reserved {
         return Ok(());
     }
-    Err(Error::of(Class::Fatal, Report::new("keep", name, "no name for a file of our own")))
+    Err(Error::of(Class::Stream, Report::new("keep", name, "no name for a file of our own")))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layout::{Day, Kind, Stream};
+    use crate::manifest::file_name;
+
+    /// Text of any length up to that of a key, often of characters that are escaped.
+    fn text() -> impl Strategy<Value = String> {
+        let any = prop_oneof![Just(' '), Just('%'), Just('.'), Just('é'), Just('\u{1}'), Just('/'), any::<char>()];
+        (prop::collection::vec(any, 0..400), 0..1024_usize).prop_map(|(text, room)| {
+            let text: String = text.into_iter().collect();
+            text[..text.floor_char_boundary(room)].to_owned()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_manifest_of_any_region_and_any_prefix_has_a_name_that_can_be_kept(
+            prefix in text(),
+            region in text(),
+            generation in 1..u32::MAX,
+        ) {
+            let kind = Kind::named("CloudTrail").unwrap();
+            let source = "s".repeat(64);
+            let stream = Stream::new(&source, &format!("{prefix}AWSLogs/"), None, "222222222222", kind, &region);
+            let name = format!("manifests/{}", file_name(&stream, Day(20_200_101), generation));
+            prop_assert!(check_own_name(&name).is_ok(), "{name}");
+            prop_assert!(name.split('/').all(|part| part.len() <= 255), "{name}");
+        }
+    }
 }

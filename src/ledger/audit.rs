@@ -63,7 +63,7 @@ impl Ledger {
     /// As for [`Ledger::checkpoint`].
     pub async fn save_audit(&self, source: &str, audit: &AuditCommit, now: Timestamp) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             for id in &audit.audited {
                 sqlx::query(
                     "INSERT INTO proofs (stream, audited) VALUES (?, ?) ON CONFLICT DO UPDATE SET audited = excluded.audited",

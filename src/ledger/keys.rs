@@ -46,7 +46,7 @@ impl Ledger {
     /// As for [`Ledger::checkpoint`].
     pub async fn add_public_keys(&self, region: &str, keys: &[PublicKey]) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             for key in keys {
                 sqlx::query(
                     "INSERT INTO public_keys (region, fingerprint, der, valid_from, valid_until) VALUES (?, ?, ?, ?, ?)

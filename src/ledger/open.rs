@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
@@ -15,6 +15,8 @@ use crate::error::{Class, Error, Report};
 
 /// The database's name in the state directory.
 pub const DATABASE: &str = "trailsync.db";
+/// The name of a database that `rebuild` has not finished.
+const REBUILDING: &str = "trailsync.db.rebuilding";
 /// Says that this directory held a database once: without it a missing one is not made again.
 const MARKER: &str = "initialized";
 /// 3.51.3 mends a bug of the WAL that loses commits.
@@ -79,6 +81,9 @@ impl Ledger {
         let lock = Lock::take(dir)?;
         let path = dir.join(DATABASE);
         let existed = path.exists();
+        if dir.join(REBUILDING).exists() {
+            return Err(refused(dir, "a `trailsync rebuild` was interrupted", "run it again: it begins anew"));
+        }
         if !existed && (mirrored_before || dir.join(MARKER).exists()) {
             let why = "the database is missing, but objects were mirrored before";
             return Err(refused(dir, why, "restore it, or make it again from the copy with `trailsync rebuild`"));
@@ -86,10 +91,41 @@ impl Ledger {
         let ledger = Self { pool: connect(&path).await? };
         ledger.assert_version(dir).await?;
         ledger.migrate(dir, existed).await?;
-        std::fs::write(dir.join(MARKER), "This directory holds trailsync's state.\n")
-            .and_then(|()| File::open(dir)?.sync_all())
-            .map_err(|e| refused(dir, &e.to_string(), "make the state directory writable"))?;
+        mark(dir)?;
         Ok(Opened { ledger, lock })
+    }
+
+    /// Begins a database under another name, which nobody takes for a whole one; what an interrupted begin left goes.
+    ///
+    /// # Errors
+    /// `Fatal` when the state directory cannot be written.
+    pub async fn begin_anew(_lock: &Lock, dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(REBUILDING);
+        for end in ["-wal", "-shm", ""] {
+            match std::fs::remove_file(dir.join(format!("{REBUILDING}{end}"))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(dir, &error)),
+                _ => {}
+            }
+        }
+        let ledger = Self { pool: connect(&path).await? };
+        ledger.assert_version(dir).await?;
+        ledger.migrate(dir, false).await?;
+        mark(dir)?;
+        Ok(ledger)
+    }
+
+    /// Gives a database that was begun anew, and is whole now, its own name, durably.
+    ///
+    /// # Errors
+    /// As for [`Ledger::begin_anew`].
+    pub async fn finish_anew(self, dir: &Path) -> Result<(), Error> {
+        self.close().await;
+        let path = dir.join(REBUILDING);
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&path, dir.join(DATABASE)))
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|e| unwritable(dir, &e))
     }
 
     /// Opens the state in `dir` to look at it, whether or not the daemon runs.
@@ -98,21 +134,31 @@ impl Ledger {
     /// `Fatal` when there is none or it cannot be read.
     pub async fn look(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(DATABASE);
-        if !path.exists() {
-            return Err(refused(dir, "there is no database yet", "start `trailsync run`, or check `state.dir`"));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(refused(dir, "there is no database yet", "start `trailsync run`, or check `state.dir`"));
+            }
+            Err(error) => return Err(refused(dir, &error.to_string(), OWNER)),
         }
         let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(5));
+        // To read a database in WAL mode files are made beside it, unless nobody writes to it.
+        let still = !dir.join(format!("{DATABASE}-wal")).exists() && access(dir, Access::WRITE_OK).is_err();
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            .connect_with(options)
+            .connect_with(options.immutable(still))
             .await
-            .map_err(|e| refused(dir, &e.to_string(), "run as the user that owns the state directory"))?;
+            .map_err(|e| unreadable(dir, &e))?;
         let ledger = Self { pool };
         ledger.is_current(dir).await?;
         Ok(ledger)
     }
 
     async fn is_current(&self, dir: &Path) -> Result<(), Error> {
+        let table = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(&self.pool).await;
+        if table.map_err(|e| unreadable(dir, &e))?.is_none() {
+            return Err(refused(dir, "the database is empty", "look again in a moment: who makes it has just begun"));
+        }
         let version: i64 = sqlx::query("SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations")
             .fetch_one(&self.pool)
             .await
@@ -255,6 +301,16 @@ impl Ledger {
     }
 }
 
+fn mark(dir: &Path) -> Result<(), Error> {
+    std::fs::write(dir.join(MARKER), "This directory holds trailsync's state.\n")
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|e| unwritable(dir, &e))
+}
+
+fn unwritable(dir: &Path, error: &std::io::Error) -> Error {
+    refused(dir, &error.to_string(), "make the state directory writable")
+}
+
 async fn connect(path: &Path) -> Result<SqlitePool, Error> {
     let dir = path.parent().unwrap_or(path);
     let on_nfs = on_nfs(dir);
@@ -291,12 +347,18 @@ fn newest_migration() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
+/// The mend of whatever another user may not do.
+const OWNER: &str = "run as the user that owns the state directory";
+
 fn unreadable(dir: &Path, error: &sqlx::Error) -> Error {
-    refused(
-        dir,
-        &format!("the database cannot be read: {error}"),
-        "restore it from a backup, or make it again from the copy with `trailsync rebuild`",
-    )
+    let why = format!("the database cannot be read: {error}");
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN: the rights, not the database, are what is wrong.
+    let mend = match code.parse::<u32>().unwrap_or(0) & 0xff {
+        3 | 8 | 14 => OWNER,
+        _ => "restore it from a backup, or make it again from the copy with `trailsync rebuild`",
+    };
+    refused(dir, &why, mend)
 }
 
 fn refused(dir: &Path, why: &str, mend: &str) -> Error {

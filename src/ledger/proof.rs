@@ -143,7 +143,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             save_chain(&mut transaction, chain).await?;
             for row in &commit.done {
                 sqlx::query("DELETE FROM digests WHERE chain = ? AND ends = ? AND suffix = ? AND version = ?")
@@ -196,7 +196,7 @@ impl Ledger {
         is_last: bool,
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             queue_digests(&mut transaction, stream, id, records).await?;
             if is_last {
                 sqlx::query(
@@ -217,7 +217,7 @@ impl Ledger {
     /// As for [`Ledger::checkpoint`].
     pub async fn forget_proof(&self) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             for statement in
                 ["DELETE FROM digests", "DELETE FROM chains", "DELETE FROM proofs", "DELETE FROM late_logs"]
             {

@@ -199,7 +199,7 @@ impl Ledger {
             let mut connection = self.pool.acquire().await?;
             upsert_alarm(&mut connection, source, StreamId(0), alarm, now).await
         };
-        write.await.map_err(|e| failed("raise an alarm of", source, &e))
+        write.await.map_err(|e| failed("raise an alarm", source, &e))
     }
 
     /// Clears an alarm whose cause is gone; nothing happens when there is none.
@@ -211,7 +211,7 @@ impl Ledger {
             "UPDATE alarms SET cleared_at = ? WHERE source = ? AND stream = 0 AND kind = ? AND subject = ? AND cleared_at IS NULL",
         )
         .bind(now.as_second()).bind(source).bind(kind).bind(subject)
-        .execute(&self.pool).await.map_err(|e| failed("clear an alarm of", source, &e))?;
+        .execute(&self.pool).await.map_err(|e| failed("clear an alarm", source, &e))?;
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), Error> {
         let write = async {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = self.begin().await?;
             for kind in kinds {
                 let kept: Vec<&str> = alarms.iter().filter(|a| a.kind == *kind).map(|a| a.subject.as_str()).collect();
                 sqlx::query(
@@ -271,7 +271,7 @@ impl Ledger {
         .bind(session.next_renewal.map(Timestamp::as_second))
         .bind(i64::try_from(session.renewals).unwrap_or(i64::MAX)).bind(i64::try_from(session.failures).unwrap_or(i64::MAX))
         .bind(&session.last_error).bind(session.last_error_at.map(Timestamp::as_second)).bind(session.chained)
-        .execute(&self.pool).await.map_err(|e| failed("record the role session of", &session.source, &e))?;
+        .execute(&self.pool).await.map_err(|e| failed("record the role session", &session.source, &e))?;
         Ok(())
     }
 }

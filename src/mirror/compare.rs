@@ -66,18 +66,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         known: Option<Record>,
         failure: Option<&Failure>,
     ) -> Judged {
+        let failed = failure.is_some_and(|failure| failure.etag == listed.etag && failure.size == listed.size);
         match known {
+            // Recorded, and yet among what failed: its copy is missing.
+            Some(record) if record.matches(listed) && failed => Judged::wanted(listed, Some(record), failure),
             Some(record) if record.matches(listed) && record.gone => Judged::Back(Record { gone: false, ..record }),
             Some(record) if record.matches(listed) => Judged::Here,
             None if self.is_before_since(progress, suffix) => Judged::Here,
             // It has a schedule of its own, until the source has another version of it.
-            _ if failure.is_some_and(|failure| failure.etag == listed.etag && failure.size == listed.size) => {
-                Judged::Here
-            }
-            known => {
-                let want = Want { listed: listed.clone(), known, failure: failure.cloned(), beside: false };
-                Judged::Wanted(Box::new(want))
-            }
+            _ if failed => Judged::Here,
+            known => Judged::wanted(listed, known, failure),
         }
     }
 
@@ -131,7 +129,14 @@ enum Judged {
     Wanted(Box<Want>),
 }
 
-fn vanished(prefix: &str, record: &Record) -> Alarm {
+impl Judged {
+    fn wanted(listed: &Listed, known: Option<Record>, failure: Option<&Failure>) -> Self {
+        Self::Wanted(Box::new(Want { listed: listed.clone(), known, failure: failure.cloned(), beside: false }))
+    }
+}
+
+/// What is alarmed of a record that a listing passed over.
+pub(crate) fn vanished(prefix: &str, record: &Record) -> Alarm {
     let key = format!("{prefix}{}", record.suffix);
     let detail = format!(
         "`{}` is no longer at the source; our copy stays. If the bucket's lifecycle removes objects, set `source_retention`",

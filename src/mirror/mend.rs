@@ -37,9 +37,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         crate::failpoint::reached("set_aside");
         if is_damaged {
             let item = Item { place, staged: got.staged, metadata };
-            if self.destination.publish(vec![item]).await?.contains(&Published::Other) {
-                commit.failed.push(failure_of(&want, &occupied(&want), self.service.now()));
-                return Ok(());
+            match self.destination.publish(vec![item]).await?.pop() {
+                Some(Published::New | Published::Same) => {}
+                Some(Published::Refused(why)) => {
+                    commit.failed.push(self.refused(progress, &want, *why));
+                    return Ok(());
+                }
+                Some(Published::Other) | None => {
+                    commit.failed.push(failure_of(&want, &occupied(&want), self.service.now()));
+                    return Ok(());
+                }
             }
             crate::failpoint::reached("mended");
         }

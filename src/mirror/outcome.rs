@@ -6,14 +6,14 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
 use super::mend::unmendable;
-use super::story::{Change, Story, conflict, missing, vanished_unseen};
+use super::story::{Change, Story, conflict, copy_missing, missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
 use crate::clock::{Timestamp, shift};
 use crate::damage::Damage;
 use crate::destination::{Destination, Item, Published, Staged};
 use crate::error::{Class, Error, Report};
 use crate::key::Shown;
-use crate::ledger::{Commit, Failure, NAMED_BY_DIGEST};
+use crate::ledger::{COPY_MISSING, Commit, Failure, NAMED_BY_DIGEST};
 use crate::object::{Listed, Metadata};
 use crate::record::Record;
 use crate::source::Source;
@@ -122,6 +122,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
             rest.failed.clear();
         }
+        rest.failed.iter().for_each(|failure| tell_failure(&progress.stream.source, failure));
         if !rest.is_empty() {
             self.commit(progress, &rest).await?;
         }
@@ -213,10 +214,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
+                let code = want.failure.as_ref().map(|failure| failure.code.as_str());
                 if let Some(alarm) = unmendable(&want, "it is no longer at the source") {
                     rest.alarms.push(alarm);
-                } else if want.failure.as_ref().is_some_and(|failure| failure.code == NAMED_BY_DIGEST) {
+                } else if code == Some(NAMED_BY_DIGEST) {
                     rest.alarms.push(missing(&want));
+                } else if code == Some(COPY_MISSING) {
+                    rest.alarms.push(copy_missing(&want));
                 } else if !self.is_expired(want.listed.modified) {
                     rest.alarms.push(vanished_unseen(&want));
                 }
@@ -232,13 +236,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 }
                 rest.alarms
                     .extend(unmendable(&want, &format!("it cannot be fetched now, and is tried again ({error})")));
-                let failure = failure_of(&want, &error, self.service.now());
-                if failure.attempts == 1 || failure.quarantined {
-                    let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
-                    warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts, %error,
-                        "`{}` {state}", Shown(&failure.key));
-                }
-                rest.failed.push(failure);
+                rest.failed.push(failure_of(&want, &error, self.service.now()));
                 None
             }
             Fetch::Failed(error) => Some(error),
@@ -260,15 +258,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let (mut stories, mut items) = (Vec::new(), Vec::new());
         for (want, got) in taken.got {
             let story = Story::of(&progress.stream, &want, &got);
-            if story.change == Change::Tag && want.failure.is_some() {
-                // Whatever brought it back: its copy may have been damaged since.
+            if story.change == Change::Tag && is_damaged(&want) {
                 self.mend(progress, want, got, &mut commit).await?;
                 continue;
             }
-            if let (Change::Tag, Some(known)) = (story.change, &want.known) {
-                // The same bytes under another tag are noted; the copy that is here stays as it is.
-                let later = known.later;
-                commit.updated.push(Record { later, ..story.record });
+            if story.change == Change::Tag && want.failure.is_none() {
+                // The same bytes under another tag are noted; the copy that is here stays as it is. Of one that failed
+                // before it is not known whether it is here.
+                commit.updated.push(story.record);
                 continue;
             }
             let metadata = progress.stream.kind.keeps_metadata.then_some(got.metadata);
@@ -282,14 +279,24 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             if story.change == Change::Bytes {
                 commit.alarms.extend(unmendable(&want, "the source has other bytes now"));
             }
-            if published == Published::Other {
-                commit.alarms.push(conflict(&want));
-                again.push(Want { beside: true, ..want });
-                continue;
+            match published {
+                Published::New | Published::Same => {}
+                Published::Other => {
+                    commit.alarms.push(conflict(&want));
+                    again.push(Want { beside: true, ..want });
+                    continue;
+                }
+                Published::Refused(why) => {
+                    commit.failed.push(self.refused(progress, &want, *why));
+                    continue;
+                }
             }
-            (objects, bytes) = (objects + 1, bytes + story.record.size);
+            // Bytes that turned out to be here, recorded under another tag, were stored before.
+            if story.change != Change::Tag || published == Published::New {
+                (objects, bytes) = (objects + 1, bytes + story.record.size);
+            }
             story.tell(&progress.stream, &want);
-            story.record_into(&mut commit, want);
+            story.record_into(&mut commit, want, published == Published::New);
         }
         self.note_newest(progress, &commit);
         self.commit(progress, &commit).await?;
@@ -297,6 +304,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.meter.stored(objects, bytes);
         progress.stored += objects as u64;
         Ok(())
+    }
+
+    /// The entry of an object that the destination can never take.
+    pub(super) fn refused(&self, progress: &Progress, want: &Want, why: Report) -> Failure {
+        self.meter.failed();
+        let failure = failure_of(want, &Error::of(Class::Object, why), self.service.now());
+        warn!(source = %progress.stream.source, object.key = %Shown(&failure.key), attempts = failure.attempts,
+            "The destination refuses `{}`: {}", Shown(&failure.key), failure.reason);
+        failure
     }
 
     fn note_newest(&self, progress: &mut Progress, commit: &Commit) {
@@ -307,6 +323,20 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !commit.inserted.is_empty() {
             progress.checkpoint.last_stored_at = Some(self.service.now());
         }
+    }
+}
+
+/// The scrub found its copy damaged.
+fn is_damaged(want: &Want) -> bool {
+    want.failure.as_ref().is_some_and(|failure| Damage::of_code(&failure.code).is_some())
+}
+
+/// Says of a failure that is recorded what becomes of the object, the first time and the last.
+fn tell_failure(source: &str, failure: &Failure) {
+    if failure.attempts == 1 || failure.quarantined {
+        let state = if failure.quarantined { "is in quarantine" } else { "is tried again" };
+        warn!(%source, object.key = %Shown(&failure.key), attempts = failure.attempts, error = %failure.reason,
+            "`{}` {state}", Shown(&failure.key));
     }
 }
 

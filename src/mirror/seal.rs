@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Mirror, Progress, internal};
 use crate::clock::{seconds_between, shift};
@@ -10,7 +10,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::SealedDay;
-use crate::manifest::{Claim, Generations, Header, Written, file_name};
+use crate::manifest::{Claim, Generations, Header, Written, file_name, sha256, unreadable};
 use crate::record::Record;
 use crate::source::Source;
 use crate::window::AHEAD_SECONDS;
@@ -26,9 +26,9 @@ const WHOLE_OBJECTS: u64 = 50_000;
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Seals every day that is older than the ledger, or too far ahead; with `reached`, only those before it.
     ///
-    /// Nothing is sealed while the clocks disagree.
+    /// Nothing is sealed while the clocks disagree, or before the service has told its time: ours may be wrong.
     pub(super) async fn seal(&self, progress: &Progress, reached: Option<Day>) -> Result<(), Error> {
-        if self.service.skew().is_some() {
+        if !progress.told || self.service.skew().is_some() {
             return Ok(());
         }
         let now = self.service.now();
@@ -59,12 +59,54 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         {
             return Ok(false);
         }
-        let (written, sealed) = self.write_generation(stream, day, sealed, rows).await?;
+        let (written, sealed) = self.write_next(stream, day, sealed, rows).await?;
         self.keep_beside(&written).await?;
         crate::failpoint::reached("manifest_written");
         self.ledger.seal(stream, progress.id, &sealed, written.bytes.len() as u64, &through).await?;
         debug!(%stream, %day, objects = sealed.objects, generation = sealed.generations.last, "Sealed {day}");
         Ok(more)
+    }
+
+    /// Writes the next generation. Nothing that was kept beside the copy is replaced by anything else: a manifest there
+    /// that the database does not know is taken as it is, and the rows become the generation after it.
+    async fn write_next(
+        &self,
+        stream: &Arc<Stream>,
+        day: Day,
+        mut sealed: Option<SealedDay>,
+        rows: Vec<Record>,
+    ) -> Result<(Written, SealedDay), Error> {
+        while let Some(kept) = self.destination.recall(&kept_name(&file_name(stream, day, next(sealed)))).await? {
+            let (written, with_rows) = self.write_generation(stream, day, sealed, rows.clone()).await?;
+            if written.bytes == kept {
+                return Ok((written, with_rows));
+            }
+            sealed = Some(self.adopt(stream, day, sealed, kept).await?);
+        }
+        self.write_generation(stream, day, sealed, rows).await
+    }
+
+    async fn adopt(
+        &self,
+        stream: &Arc<Stream>,
+        day: Day,
+        sealed: Option<SealedDay>,
+        kept: Vec<u8>,
+    ) -> Result<SealedDay, Error> {
+        let (manifests, here, claim) = (self.manifests.clone(), stream.clone(), Claim::default());
+        let claimed = claim.claimed();
+        let adopt = tokio::task::spawn_blocking(move || {
+            let header = manifests.adopt(&here, &header(&here, day, sealed), &kept, &claimed)?;
+            let first = if header.whole { header.generation } else { sealed.map_or(1, |day| day.generations.first) };
+            let generations = Generations { first, last: header.generation, hash: sha256(&kept) };
+            let mut objects = 0;
+            manifests.read(&here, day, generations)?.try_for_each(|record| record.map(|_| objects += 1))?;
+            std::io::Result::Ok(SealedDay { day, generations, objects })
+        });
+        let adopted = adopt.await.map_err(|error| internal(stream, error))?.map_err(|error| foreign(stream, &error))?;
+        drop(claim);
+        warn!(%stream, %day, generation = adopted.generations.last, "A manifest beside the copy was not known here: it is taken as it is");
+        Ok(adopted)
     }
 
     async fn write_generation(
@@ -79,20 +121,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let claimed = claim.claimed();
         let write = tokio::task::spawn_blocking(move || {
             let mut rows = rows;
-            let mut objects = rows.len() as u64;
-            let mut whole = sealed.is_none();
+            let mut header = header(&stream, day, sealed);
+            let (mut objects, generation) = (rows.len() as u64, header.generation);
             let mut first = sealed.map_or(1, |sealed| sealed.generations.first);
-            let generation = sealed.map_or(1, |sealed| sealed.generations.last + 1);
             if let Some(sealed) = sealed {
                 let fold = generation - first >= GENERATIONS && sealed.objects <= WHOLE_OBJECTS;
                 objects = merge(manifests.read(&stream, day, sealed.generations)?, &mut rows, fold)?;
                 if fold {
-                    (whole, first) = (true, generation);
+                    (header.whole, first) = (true, generation);
                 }
             }
-            let previous = sealed.map(|sealed| hex::encode(sealed.generations.hash));
-            let (source, prefix) = (stream.source.clone(), stream.prefix.clone());
-            let header = Header { manifest: 1, source, prefix, day: day.0, generation, previous, whole };
             let written = manifests.write(&stream, &header, &rows, &claimed)?;
             let generations = Generations { first, last: generation, hash: written.hash };
             std::io::Result::Ok((written, SealedDay { day, generations, objects }))
@@ -104,7 +142,29 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     async fn keep_beside(&self, written: &Written) -> Result<(), Error> {
-        self.destination.keep(&format!("manifests/{}", written.name), written.bytes.clone()).await
+        self.destination.keep(&kept_name(&written.name), written.bytes.clone()).await
+    }
+}
+
+/// Where a manifest is kept, below the copy's `.trailsync/`.
+pub(super) fn kept_name(name: &str) -> String {
+    format!("manifests/{name}")
+}
+
+fn next(sealed: Option<SealedDay>) -> u32 {
+    sealed.map_or(1, |sealed| sealed.generations.last + 1)
+}
+
+/// The header of a day's next generation, which holds what is new.
+fn header(stream: &Stream, day: Day, sealed: Option<SealedDay>) -> Header {
+    Header {
+        manifest: 1,
+        source: stream.source.clone(),
+        prefix: stream.prefix.clone(),
+        day: day.0,
+        generation: next(sealed),
+        previous: sealed.map(|sealed| hex::encode(sealed.generations.hash)),
+        whole: sealed.is_none(),
     }
 }
 
@@ -126,11 +186,18 @@ fn merge(earlier: crate::manifest::Merged, rows: &mut Vec<Record>, fold: bool) -
     Ok(objects)
 }
 
+/// A day that cannot be sealed stays in the ledger: nothing is lost, and no other stream is concerned.
 fn unwritten(stream: &Stream, day: Day, error: &std::io::Error) -> Error {
-    let class = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Class::Stream,
-        _ => Class::Fatal,
-    };
+    use std::io::ErrorKind::{InvalidData, NotFound};
+    if matches!(error.kind(), InvalidData | NotFound) {
+        return unreadable(stream, error);
+    }
     let report = Report::new("seal", file_name(stream, day, 0), error);
-    Error::of(class, report.mend("check the disk of the state directory"))
+    Error::of(Class::Stream, report.mend("check the disk of the state directory; it goes on by itself then"))
+}
+
+fn foreign(stream: &Stream, error: &std::io::Error) -> Error {
+    let why = format!("a manifest that stands beside the copy is not known here and cannot be taken: {error}");
+    let mend = "move it away from the copy's `.trailsync/manifests`, or restore it there";
+    Error::of(Class::Stream, Report::new("seal", stream.to_string(), why).mend(mend))
 }

@@ -35,7 +35,8 @@ impl Story {
             Some(known) if known.sha256 == record.sha256 => Change::Tag,
             Some(_) => Change::Bytes,
         };
-        record.later = change == Change::Bytes || want.beside;
+        let was_later = change == Change::Tag && want.known.as_ref().is_some_and(|known| known.later);
+        record.later = change == Change::Bytes || want.beside || was_later;
         Self { change, record, broken: got.broken }
     }
 
@@ -48,13 +49,15 @@ impl Story {
         debug!(source = %stream.source, object.key = %key, size_bytes, "Stored `{key}`");
     }
 
-    pub fn record_into(self, commit: &mut Commit, want: Want) {
+    /// What is recorded and was not in its place was not counted either.
+    pub fn record_into(self, commit: &mut Commit, want: Want, is_new: bool) {
         if let Some(why) = self.broken {
             commit.alarms.push(malformed(&want, why));
         }
         commit.resolved.extend(want.failure.map(|failure| failure.key));
         match self.change {
             Change::New => commit.inserted.push(self.record),
+            Change::Tag if is_new => commit.inserted.push(self.record),
             Change::Tag => commit.updated.push(self.record),
             Change::Bytes => {
                 commit.alarms.push(replaced(&want.listed.key, &self.record));
@@ -79,6 +82,12 @@ pub(super) fn missing(want: &Want) -> Alarm {
     alarm("missing", key, format!("a digest names `{}`; it is not here, and no longer at the source", Shown(key)))
 }
 
+pub(super) fn copy_missing(want: &Want) -> Alarm {
+    let key = &want.listed.key;
+    let detail = format!("`{}` is in a manifest, but neither in the tree nor at the source any more", Shown(key));
+    alarm("missing", key, detail)
+}
+
 pub(super) fn conflict(want: &Want) -> Alarm {
     let key = &want.listed.key;
     alarm(
@@ -100,7 +109,8 @@ fn malformed(want: &Want, why: &str) -> Alarm {
     )
 }
 
-fn replaced(key: &str, record: &Record) -> Alarm {
+/// What is alarmed of a record whose bytes are a later version.
+pub(crate) fn replaced(key: &str, record: &Record) -> Alarm {
     let version = version_of(&record.sha256);
     alarm(
         "replaced",

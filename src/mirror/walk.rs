@@ -94,6 +94,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     fn answered(&self, progress: &mut Progress, scope: Scope, page: &ListPage, walked: &mut Walked) -> bool {
         let Some(at) = page.served_at else { return false };
         let surprised = self.service.observe(at);
+        progress.told = true;
         walked.answered = Some(walked.answered.map_or(at, |earliest| earliest.min(at)));
         if let (true, Some(sweep)) = (scope != Scope::Poll, progress.checkpoint.sweep.as_mut()) {
             sweep.began = sweep.began.min(at.as_second());

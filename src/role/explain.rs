@@ -6,7 +6,7 @@ use super::sts::Identity;
 use crate::config::{Credentials, Role, Source};
 use crate::error::{Class, Error, Report};
 use crate::retry::is_throttling;
-use crate::source::client::{Failure, chain};
+use crate::source::client::{Failure, chain, unreachable};
 
 /// The base credentials could not be read.
 pub(crate) fn base(credentials: &Credentials, error: &CredentialsError) -> Error {
@@ -57,12 +57,12 @@ pub(crate) fn root(identity: &Identity) -> Error {
 
 /// It could not be asked who the caller is.
 pub(super) fn identity(failure: Failure, source: &Source) -> Error {
-    let mend = common_mend(&failure, source.role.as_ref());
+    let mend = common_mend(&failure, source.role.as_ref(), source);
     finish(failure, "GetCallerIdentity", "base credentials", mend)
 }
 
 /// The role could not be assumed by `caller`.
-pub(super) fn assume(failure: Failure, role: &Role, caller: Option<&str>) -> Error {
+pub(super) fn assume(failure: Failure, role: &Role, source: &Source, caller: Option<&str>) -> Error {
     let mend = match failure.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => Some(denied(&failure.message, role, caller)),
         "ValidationError" => Some(invalid(&failure.message, role)),
@@ -73,7 +73,7 @@ pub(super) fn assume(failure: Failure, role: &Role, caller: Option<&str>) -> Err
         "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => {
             Some("use fewer or shorter session tags, or set `session_policy = false`".to_owned())
         }
-        _ => common_mend(&failure, Some(role)),
+        _ => common_mend(&failure, Some(role), source),
     };
     finish(failure, "AssumeRole", &role.arn, mend)
 }
@@ -103,7 +103,7 @@ pub(crate) fn is_skewed(failure: &Failure) -> bool {
 }
 
 /// Mends for failures that any request to STS may have.
-pub(crate) fn common_mend(failure: &Failure, role: Option<&Role>) -> Option<String> {
+pub(crate) fn common_mend(failure: &Failure, role: Option<&Role>, source: &Source) -> Option<String> {
     let region = role.map_or("the region", |role| role.sts_region.as_str());
     let mend = match failure.code.as_str() {
         _ if is_skewed(failure) => "set this machine's clock: it is more than 15 minutes off".to_owned(),
@@ -124,6 +124,7 @@ pub(crate) fn common_mend(failure: &Failure, role: Option<&Role>) -> Option<Stri
         "UntrustedCertificate" => {
             "check who answers at this endpoint; behind a private authority, set `ca_bundle`".to_owned()
         }
+        "ConnectionFailed" | "Timeout" => unreachable("STS", source.endpoints.sts.as_deref(), region),
         "NotSent" => "check `region`, `sts_region` and `endpoints`: together they make no endpoint".to_owned(),
         _ => return None,
     };

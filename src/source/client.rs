@@ -144,6 +144,13 @@ pub fn timeouts(first_byte: Duration, whole: Duration) -> TimeoutConfig {
         .build()
 }
 
+/// The mend of a connection that could not be made, or was not answered.
+pub fn unreachable(service: &str, endpoint: Option<&str>, region: &str) -> String {
+    let what =
+        endpoint.map_or_else(|| format!("{service} in {region}"), |endpoint| format!("{service} at `{endpoint}`"));
+    format!("{what} does not answer: check name resolution, routes, firewall, proxy and `endpoints`")
+}
+
 /// What an SDK's error says, without the SDK's types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {

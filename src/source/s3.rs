@@ -30,6 +30,7 @@ mod body;
 mod explain;
 pub mod probe;
 
+pub use self::explain::class_of;
 pub use super::memory::Requests;
 
 /// An answer that has not begun by then is given up.

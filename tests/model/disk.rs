@@ -239,6 +239,10 @@ impl Destination for Disk {
     async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
         self.local().set_aside_kept(name).await
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        self.local().present().await
+    }
 }
 
 impl Disk {

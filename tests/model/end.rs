@@ -86,6 +86,8 @@ impl<B: Bucket, V: Vault> World<B, V> {
             let reasons = match kind.as_str() {
                 // A listing before it went may show another version, which is gone when it is asked for; then the
                 // record is found to be gone, too.
+                // A service whose clock is years behind cannot be told that anything expired.
+                "vanished" if self.service_was_wrong => 2 * life.removals,
                 "vanished" => 2 * life.early_removals,
                 "replaced" => life.rewrites(),
                 // Each time that it is tried again.

@@ -55,6 +55,8 @@ pub enum Change {
     },
     /// Other bytes under the same key.
     Rewrite(usize),
+    /// Other bytes under the key that was written last.
+    RewriteLatest,
     /// The same bytes under another tag.
     Retag(usize),
     Remove(usize),
@@ -122,6 +124,19 @@ pub enum Event {
     Everything,
     /// Somebody asks for the quarantine to be tried again.
     Retry,
+}
+
+impl Event {
+    /// Whether an object may fail on its account.
+    pub fn may_fail_objects(&self) -> bool {
+        match self {
+            Self::Bucket(change) | Self::Meanwhile(_, change) => {
+                matches!(change, Change::Refuse(..) | Change::RefuseAll(_) | Change::Archive(_))
+            }
+            Self::FailFetch(..) | Self::FailStage(_) | Self::FailPublish(_) | Self::Full(_) => true,
+            _ => false,
+        }
+    }
 }
 
 const ODD: [&str; 20] = [
@@ -297,7 +312,15 @@ fn cut_short(rng: &mut Rng, events: &mut Vec<Event>) {
         2..4 => Cut::Dropped(rng.u32(1..60)),
         _ => Cut::Stopped(rng.u64(1..20)),
     };
+    if rng.u8(0..3) == 0 {
+        events
+            .push(Event::Bucket(Change::Deliver { name: Name::Dated(rng.i64(0..20 * MINUTE)), content: content(rng) }));
+    }
     events.push(Event::Turn { poll: rng.u8(0..4) > 0, brief: rng.bool(), cut });
+    if rng.u8(0..3) == 0 {
+        // What stands there without a row is in its way.
+        events.push(Event::Bucket(Change::RewriteLatest));
+    }
 }
 
 /// One clock is wrong for a while; the other is right, or nobody could tell.

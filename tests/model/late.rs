@@ -4,7 +4,7 @@ use trailsync::layout::Day;
 use trailsync::ledger::SealedDay;
 
 use super::bench::{Bench, name, setup};
-use super::history::{Change, DAY, HOUR, MINUTE};
+use super::history::{Change, Cut, DAY, HOUR, MINUTE};
 
 #[tokio::test]
 async fn a_sibling_that_arrives_after_a_later_name_is_mirrored_by_the_next_poll() {
@@ -110,6 +110,21 @@ async fn an_object_late_in_a_sealed_day_adds_a_generation() {
     bench.rest().await;
     assert_eq!((bench.counted().await, the_day(&bench).await), (3, (2, 3)));
     assert!(bench.alarms().await.is_empty());
+    bench.calm_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_day_is_sealed_by_a_clock_that_the_service_has_not_been_asked_about() {
+    let mut bench = Bench::at_rest(setup("2024-03-10T12:00:00Z")).await;
+    bench.outside.apply(&Change::Siblings { count: 2, age: MINUTE });
+    bench.advance(MINUTE);
+    bench.rest().await;
+    bench.set_clocks(-3 * DAY, 0);
+    bench.restart().await.unwrap();
+    // Everything is due, as it seems, and the turn is stopped while it looks for months.
+    bench.world.turn(false, true, Cut::Stopped(1)).await.unwrap();
+    let days = bench.ledger.sealed_days(&bench.outside.stream, bench.progress.id, Day::ODD, 10).await.unwrap();
+    assert_eq!(days, [], "today is not far ahead");
     bench.calm_down().await.unwrap();
 }
 

@@ -125,6 +125,12 @@ impl<B: Bucket> Outside<B> {
                     self.deliver(&mut past, suffix, Content::Whole);
                 }
             }
+            Change::RewriteLatest => {
+                if let Some(suffix) = past.latest_here() {
+                    self.tally.count("replaced");
+                    self.deliver(&mut past, suffix, Content::Whole);
+                }
+            }
             Change::Retag(nth) => self.alter(&mut past, *nth, |object, serial| {
                 object.etag = ETag::new(&format!("{serial:x}-2"));
                 object.etag_is_md5 = false;
@@ -226,7 +232,7 @@ impl<B: Bucket> Outside<B> {
 
     fn put(&self, past: &mut Past, suffix: String, mut object: Object) {
         // What neither tag nor gzip vouches for has a checksum, as all objects have since S3 keeps them by default.
-        object.checksummed |= past.serial % 2 == 0 || !object.etag_is_md5 && !suffix.ends_with(".gz");
+        object.checksummed |= past.serial.is_multiple_of(2) || !object.etag_is_md5 && !suffix.ends_with(".gz");
         self.bucket.put(&self.key(&suffix), object.clone());
         let (since, order) = (past.now, past.order);
         let life = past.lives.entry(suffix).or_default();
@@ -303,6 +309,11 @@ impl Past {
     /// With which code everything is refused.
     pub fn refusing(&self) -> Option<&'static str> {
         self.refusing.map(|(code, _)| code)
+    }
+
+    fn latest_here(&self) -> Option<String> {
+        let here = self.lives.iter().filter_map(|(suffix, life)| Some((life.here.as_ref()?.order, suffix)));
+        here.max().map(|(_, suffix)| suffix.clone())
     }
 
     fn nth_here(&self, nth: usize) -> Option<String> {

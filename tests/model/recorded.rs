@@ -104,6 +104,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
             let is_here = now.records.get(suffix).is_some_and(|record| record.etag == failure.etag && !record.gone);
             let due = failure.attempts >= TRIES || failure.code == "InvalidObjectState";
             let why = match () {
+                () if !self.may_fail => "nothing was told to fail",
                 () if !is_version => "no such version ever stood there",
                 () if is_here => "it is mirrored",
                 () if failure.attempts == 0 || failure.quarantined != due => "it is in quarantine too early or late",

@@ -211,4 +211,8 @@ impl<D: Destination> Destination for Wired<D> {
     async fn set_aside_kept(&self, name: &str) -> Result<Option<String>, Error> {
         self.end.set_aside_kept(name).await
     }
+
+    async fn present(&self) -> Result<(), Error> {
+        self.end.present().await
+    }
 }

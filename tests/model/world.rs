@@ -47,9 +47,12 @@ pub struct World<B: Bucket, V: Vault> {
     pub before: Present,
     /// How often an object was found to be gone, by suffix.
     pub missed: BTreeMap<String, u64>,
+    /// Something was told to fail that an object can suffer from.
+    pub may_fail: bool,
     /// What was ever in quarantine, by suffix.
     pub quarantined: BTreeSet<String>,
-    /// The service's clock was wrong at any time.
+    /// A clock was wrong at any time, or the service's was.
+    pub clock_was_wrong: bool,
     pub service_was_wrong: bool,
     /// When the clocks were set last, right or wrong.
     pub clocks_set: Timestamp,
@@ -90,8 +93,10 @@ impl<B: Bucket, V: Vault> World<B, V> {
             progress,
             died: false,
             before: Present::default(),
+            may_fail: true,
             missed: BTreeMap::new(),
             quarantined: BTreeSet::new(),
+            clock_was_wrong: false,
             service_was_wrong: false,
             clocks_set: setup.start,
             ours_ahead: 0,
@@ -107,6 +112,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
 
     /// One event, and what must hold after it.
     pub async fn play(&mut self, event: &Event) -> Checked {
+        self.may_fail |= event.may_fail_objects();
         match event {
             Event::Advance(seconds) => self.advance(*seconds),
             Event::Bucket(change) => self.outside.apply(change),
@@ -271,6 +277,7 @@ impl<B: Bucket, V: Vault> World<B, V> {
         if (self.ours_ahead, self.service_ahead) != (ours, service) {
             self.clocks_set = now;
         }
+        self.clock_was_wrong |= (ours, service) != (0, 0);
         self.service_was_wrong |= service != 0;
         (self.ours_ahead, self.service_ahead) = (ours, service);
         self.clock.set(shift(now, ours));

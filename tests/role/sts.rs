@@ -100,6 +100,7 @@ async fn a_port_that_nobody_listens_on_is_transient() {
     source.endpoints.sts = Some("http://127.0.0.1:9".to_owned());
     let error = shared.keeper(&source).ready().await.unwrap_err();
     assert_eq!((error.class(), error.code()), (Class::Transient, "ConnectionFailed"), "{error}");
+    assert!(error.to_string().contains("STS at `http://127.0.0.1:9` does not answer: check"), "{error}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use trailsync::config::Destination;
 use trailsync::destination::local::{Found, Local};
 
 use crate::account::{A, B, BUCKET, REGION, Shared};
+use crate::archive::{ARCHIVE, Archive, PREFIX};
 
 /// A directory with configuration, keys, state and tree, and nothing else.
 pub struct Program {
@@ -24,6 +25,25 @@ impl Program {
     /// An operator of B who mirrors what `shared` shows; `role` and `more` are further lines of TOML.
     pub fn new(shared: &Shared, role: &str, more: &str) -> Self {
         let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let tree = work.path().join("tree").display().to_string();
+        Self::with_destination(work, shared, role, more, &format!("path = {tree:?}, allow_volatile = true"))
+    }
+
+    /// The same with copies in the bucket of B's own.
+    pub fn archiving(shared: &Shared, archive: &Archive, more: &str) -> Self {
+        let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let at = |name: &str| work.path().join(name).display().to_string();
+        let (endpoint, arn, id, key) = (shared.aws.endpoint(), &archive.role, at("id"), at("key"));
+        let destination = format!(
+            "bucket = \"{ARCHIVE}\", prefix = \"{PREFIX}\", bucket_owner = \"{B}\", multipart_mib = 5, \
+             role = {{ arn = \"{arn}\", session_name = \"archive\" }}, \
+             credentials = {{ access_key_id_file = {id:?}, secret_access_key_file = {key:?} }}, \
+             endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", path_style = true }}"
+        );
+        Self::with_destination(work, shared, "", more, &destination)
+    }
+
+    fn with_destination(work: TempDir, shared: &Shared, role: &str, more: &str, destination: &str) -> Self {
         let at = |name: &str| work.path().join(name).display().to_string();
         for (name, text) in [("id", &shared.user.id), ("key", &shared.user.secret)] {
             fs::write(at(name), format!("{text}\n")).expect("written");
@@ -33,12 +53,11 @@ impl Program {
         let text = format!(
             "[state]\ndir = {state:?}\n\
              [source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\naccounts = [\"{B}\"]\n\
-             destination = {{ path = {tree:?}, allow_volatile = true }}\n\
+             destination = {{ {destination} }}\n\
              credentials = {{ access_key_id_file = {id:?}, secret_access_key_file = {key:?} }}\n\
              endpoints = {{ s3 = \"{endpoint}\", sts = \"{endpoint}\", cloudtrail = \"{endpoint}\", path_style = true }}\n\
              [source.acme.role]\narn = \"{arn}\"\nsession_name = \"trailsync\"\n{role}\n{more}\n",
             state = at("state"),
-            tree = at("tree"),
             id = at("id"),
             key = at("key"),
         );

@@ -6,7 +6,8 @@ use super::{Reader, Step, Walk, of_error, off_by};
 use crate::check::public_keys::{CloudTrail, PublicKeys as _};
 use crate::check::{Finding, Hop, State};
 use crate::clock::seconds_between;
-use crate::config::shape;
+use crate::config::{Destination, OwnBucket, Storage, shape};
+use crate::destination::bucket;
 use crate::destination::local::probe::{Probed, probe};
 use crate::layout::Stream;
 use crate::policy::Partition;
@@ -53,7 +54,24 @@ impl Walk<'_> {
     }
 
     pub(super) async fn destination(&mut self) -> Step<()> {
-        let options = self.source.destination.clone();
+        match &self.source.destination {
+            Storage::Tree(options) => self.tree(options.clone()).await,
+            Storage::Bucket(own) => self.archive(own).await,
+        }
+    }
+
+    /// A bucket of our own, with its own role and credentials; one small object is left there.
+    async fn archive(&mut self, own: &OwnBucket) -> Step<()> {
+        let tried = format!("to write under `{}` in the bucket {} only where nothing is", own.prefix, own.bucket);
+        let probed = bucket::probe(self.source, own, self.process).await;
+        probed.map_err(|error| self.stop(of_error(Hop::Destination, &tried, &error)))?;
+        let locked = if own.object_lock.is_some() { ", and it has Object Lock" } else { "" };
+        self.passed(Hop::Destination, tried, format!("the bucket keeps the condition{locked}"));
+        Ok(())
+    }
+
+    async fn tree(&mut self, options: Destination) -> Step<()> {
+        let path = options.path.clone();
         let tried = format!("to write, read and remove a file under {}", options.path.display());
         let probed = tokio::task::spawn_blocking(move || probe(&options)).await;
         let probed = match probed {
@@ -66,7 +84,7 @@ impl Walk<'_> {
         let probed = probed.map_err(|error| self.stop(of_error(Hop::Destination, &tried, &error)))?;
         let mut finding = Finding::new(Hop::Destination, State::Passed, tried, room(&probed));
         if !probed.exists {
-            finding.tried = format!("whether {} can be made", self.source.destination.path.display());
+            finding.tried = format!("whether {} can be made", path.display());
         }
         finding.causes = shortcomings(&probed);
         if !finding.causes.is_empty() {

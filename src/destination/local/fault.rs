@@ -18,6 +18,16 @@ pub fn refused(subject: impl Into<String>, why: impl Into<String>, mend: impl In
     Error::of(Class::Fatal, Report::new("open", subject, why.into()).mend(mend))
 }
 
+/// The code of a tree that is not at its path any more.
+pub const GONE: &str = "DestinationGone";
+
+/// A tree that is not at its path any more.
+pub fn gone(subject: impl Into<String>, why: &str) -> Error {
+    let mend = "put the very directory back, or mount it again, and it goes on by itself; when another one takes its \
+                place, start trailsync again";
+    Error::of(Class::Stream, Report::new("look at", subject, why).code(GONE).mend(mend))
+}
+
 /// The error number of a failed read or write.
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)

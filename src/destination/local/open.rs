@@ -145,7 +145,12 @@ fn claim(shown: &str, root: BorrowedFd<'_>, access: &Access) -> Result<OwnedFd, 
             Ok(lock.into())
         }
         Err(Errno::WOULDBLOCK) => {
-            let why = format!("process {} uses it already", read_holder(&mut lock));
+            let holder = read_holder(&mut lock);
+            if holder == std::process::id().to_string() {
+                let why = "two sources have this tree as their destination, perhaps one of them through a link";
+                return Err(refused(shown, why, "give each source a tree of its own"));
+            }
+            let why = format!("process {holder} uses it already");
             Err(refused(shown, why, "give each process, and each source, a tree of its own"))
         }
         Err(errno) => Err(cannot_open(shown, errno)),

@@ -84,7 +84,7 @@ impl Iterator for Walk {
 }
 
 /// Names and kinds in the order of names; a name that is not UTF-8 is shown with replacements, as foreign.
-fn entries(directory: &OwnedFd) -> SystemResult<Vec<(String, FileType)>> {
+pub fn entries(directory: &OwnedFd) -> SystemResult<Vec<(String, FileType)>> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

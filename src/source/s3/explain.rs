@@ -6,7 +6,7 @@ use crate::policy::Partition;
 use crate::renewal::Refusal;
 use crate::retry::is_throttling;
 use crate::source::ListRequest;
-use crate::source::client::Failure;
+use crate::source::client::{Failure, unreachable};
 
 /// The two requests that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,13 @@ impl Operation {
 ///
 /// Codes are those of the S3 reference (error responses); what is not named here goes by its status.
 pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Class {
+    class_of(operation.own(), status, code)
+}
+
+/// The same for any operation; `own` is the class of what only its subject can be blamed for.
+pub fn class_of(own: Class, status: Option<u16>, code: &str) -> Class {
     match code {
-        "AccessDenied" => operation.own(),
+        "AccessDenied" => own,
         _ if Refusal::from_code(code).is_some() => Class::Credentials,
         _ if is_throttling(code) => Class::Transient,
         "InternalError"
@@ -54,10 +59,8 @@ pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Cl
         | "MalformedAnswer"
         // The SDK learns the service's time from this answer and signs the next request by it.
         | "RequestTimeTooSkewed" => Class::Transient,
-        "NoSuchKey" | "NoSuchVersion" | "PreconditionFailed" | "InvalidObjectState" | "KeyTooLongError" => {
-            operation.own()
-        }
-        _ if code.starts_with("KMS.") => operation.own(),
+        "NoSuchKey" | "NoSuchVersion" | "PreconditionFailed" | "InvalidObjectState" | "KeyTooLongError" => own,
+        _ if code.starts_with("KMS.") => own,
         "AccountProblem"
         | "AllAccessDisabled"
         | "AuthorizationHeaderMalformed"
@@ -75,7 +78,7 @@ pub(super) fn class(operation: Operation, status: Option<u16>, code: &str) -> Cl
         | "UntrustedCertificate" => Class::Stream,
         _ => match status {
             None | Some(200..=299 | 408 | 429 | 500..) => Class::Transient,
-            Some(400..=499) => operation.own(),
+            Some(400..=499) => own,
             Some(_) => Class::Stream,
         },
     }
@@ -88,6 +91,7 @@ pub(super) struct Bucket {
     pub(super) region: String,
     pub(super) owner: Option<String>,
     role: Option<String>,
+    endpoint: Option<String>,
 }
 
 impl Bucket {
@@ -97,6 +101,7 @@ impl Bucket {
             region: source.region.clone(),
             owner: source.bucket_owner.clone(),
             role: source.role.as_ref().map(|role| role.arn.clone()),
+            endpoint: source.endpoints.s3.clone(),
         }
     }
 
@@ -163,6 +168,7 @@ impl Bucket {
             "UntrustedCertificate" => {
                 "check who answers at this endpoint; behind a private authority, set `ca_bundle`".to_owned()
             }
+            "ConnectionFailed" | "Timeout" => unreachable("S3", self.endpoint.as_deref(), region),
             "TemporaryRedirect" | "Redirect" => {
                 "redirects are not followed; a bucket that is hours old is reached directly later".to_owned()
             }

@@ -98,6 +98,9 @@ impl Exchange {
         let (service, ids) = (asked.service, asked.ids.clone());
         let is_head = asked.parts.method == Method::HEAD;
         let mut answer = self.dispatch(asked, faults.clone().into()).await;
+        if faults.contains(&Fault::LostAnswer) {
+            return Err(Hangup("a fault loses this answer".into()));
+        }
         if is_head && !answer.status().is_success() {
             *answer.body_mut() = full(Bytes::new());
         }

@@ -142,6 +142,11 @@ impl Failure {
             Fault::Refusal { status, code } => {
                 Failure { status: *status, ..Failure::bad_request(code, "A fault refuses this request.") }
             }
+            Fault::ConditionalConflict => Failure::new(
+                Status::CONFLICT,
+                "ConditionalRequestConflict",
+                "The conditional request cannot succeed due to a conflicting operation against this resource.",
+            ),
             Fault::InvalidObjectState => Failure::archived("GLACIER"),
             Fault::NoSuchKey => Failure::no_such_key(""),
             Fault::PreconditionFailed => Failure::precondition("If-Match"),

@@ -71,6 +71,14 @@ pub enum Fault {
     ListEmptyTruncated,
     /// `IsTruncated` without any token.
     ListNoToken,
+    /// As S3 says that another write or removal of the key is under way: 409.
+    ConditionalConflict,
+    /// A service that takes no notice of `If-None-Match`.
+    IgnoresConditions,
+    /// 200, and in its body an error: `CopyObject` and `CompleteMultipartUpload`. Nothing is done.
+    ErrorInside200,
+    /// What is asked for is done, and the connection closes before any answer.
+    LostAnswer,
     /// 200 with XML that ends in the middle.
     ListMalformedXml,
     /// 200 with this many bytes of attributes in one element.

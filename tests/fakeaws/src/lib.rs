@@ -64,7 +64,7 @@ pub use clock::FakeClock;
 pub use counters::{Counters, OpCounters, RequestRecord};
 pub use faults::{Fault, FaultId, Faults, Injection, Rule, Schedule};
 pub use identity::{AccessKey, RoleSpec};
-pub use object::{Body, ChecksumKind, ObjectSpec, Sse, StoredObject};
+pub use object::{Body, ChecksumKind, Lock, ObjectSpec, Sse, StoredObject};
 pub use op::Op;
 pub use public_keys::PublicKey;
 pub use server::FakeAws;

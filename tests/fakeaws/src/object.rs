@@ -111,6 +111,18 @@ pub struct ObjectSpec {
     pub modified: Option<Timestamp>,
     /// Derived from the body, unless given.
     pub etag: Option<String>,
+    /// The checksum of an object that was uploaded in parts, where it is made of theirs.
+    pub composite: Option<String>,
+    /// Until when it cannot be removed.
+    pub lock: Option<Lock>,
+}
+
+/// Object Lock retention as it came with the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: String,
+    pub retain_until: Timestamp,
 }
 
 impl Default for ObjectSpec {
@@ -125,6 +137,8 @@ impl Default for ObjectSpec {
             checksum: Some(ChecksumKind::Crc64Nvme),
             modified: None,
             etag: None,
+            composite: None,
+            lock: None,
         }
     }
 }
@@ -215,6 +229,9 @@ pub struct StoredObject {
     pub storage_class: String,
     pub sse: Sse,
     pub checksum: Option<ChecksumKind>,
+    /// The checksum's value where it is one of parts.
+    pub composite: Option<String>,
+    pub lock: Option<Lock>,
 }
 
 impl StoredObject {
@@ -233,6 +250,8 @@ impl StoredObject {
             storage_class: spec.storage_class,
             sse: spec.sse,
             checksum: spec.checksum,
+            composite: spec.composite,
+            lock: spec.lock,
         }
     }
 
@@ -242,7 +261,8 @@ impl StoredObject {
 
     /// The stored checksum's value, base64.
     pub fn checksum_value(&self) -> Option<String> {
-        self.checksum.map(|kind| kind.of(&self.body.bytes()))
+        let whole = || self.checksum.map(|kind| kind.of(&self.body.bytes()));
+        self.composite.clone().or_else(whole)
     }
 
     pub(crate) fn is_archived(&self) -> bool {

@@ -22,6 +22,8 @@ pub enum Op {
     UploadPart,
     CompleteMultipartUpload,
     AbortMultipartUpload,
+    ListMultipartUploads,
+    GetObjectLockConfiguration,
     AssumeRole,
     GetCallerIdentity,
     ListPublicKeys,
@@ -76,10 +78,12 @@ pub(crate) fn s3(method: &Method, path: &str, query: &str, headers: &HeaderMap) 
 }
 
 fn bucket_op(method: &Method, has: impl Fn(&str) -> bool) -> Op {
-    const SUBRESOURCES: [&str; 6] = ["versions", "uploads", "acl", "policy", "versioning", "tagging"];
+    const SUBRESOURCES: [&str; 5] = ["versions", "acl", "policy", "versioning", "tagging"];
     match method.as_str() {
         "GET" if has("location") => Op::GetBucketLocation,
         "GET" if has("list-type") => Op::ListObjectsV2,
+        "GET" if has("uploads") => Op::ListMultipartUploads,
+        "GET" if has("object-lock") => Op::GetObjectLockConfiguration,
         "GET" if SUBRESOURCES.iter().any(|name| has(name)) => Op::Other,
         "GET" => Op::ListObjects,
         "HEAD" => Op::HeadBucket,
@@ -145,6 +149,8 @@ mod tests {
             ("GET", "/b", Op::ListObjects),
             ("GET", "/b/?list-type=2&prefix=a", Op::ListObjectsV2),
             ("GET", "/b?location", Op::GetBucketLocation),
+            ("GET", "/b?uploads&prefix=a", Op::ListMultipartUploads),
+            ("GET", "/b?object-lock", Op::GetObjectLockConfiguration),
             ("HEAD", "/b/", Op::HeadBucket),
             ("GET", "/b/k", Op::GetObject),
             ("GET", "/b//", Op::GetObject),

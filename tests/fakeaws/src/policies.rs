@@ -28,9 +28,33 @@ pub fn assume_role(role_arn: &str) -> Value {
     document(vec![allow(&["sts:AssumeRole"], role_arn)])
 }
 
+/// The caller's side: may assume these roles.
+pub fn assume_roles(role_arns: &[&str]) -> Value {
+    document(vec![json!({"Effect": "Allow", "Action": ["sts:AssumeRole"], "Resource": role_arns})])
+}
+
 /// The caller's side for a proof of completeness: may fetch the digest keys, too.
 pub fn assume_role_and_list_public_keys(role_arn: &str) -> Value {
     document(vec![allow(&["sts:AssumeRole"], role_arn), allow(&["cloudtrail:ListPublicKeys"], "*")])
+}
+
+/// Writes copies below a prefix (empty for the whole bucket) and reads them again; removes nothing.
+pub fn write_copies(bucket: &str, prefix: &str) -> Value {
+    let bucket_arn = format!("arn:aws:s3:::{bucket}");
+    let below = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };
+    document(vec![
+        json!({
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": bucket_arn,
+            "Condition": {"StringLike": {"s3:prefix": below}},
+        }),
+        allow(&["s3:ListBucketMultipartUploads", "s3:GetBucketObjectLockConfiguration"], &bucket_arn),
+        allow(
+            &["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:PutObjectRetention"],
+            &format!("{bucket_arn}/{below}"),
+        ),
+    ])
 }
 
 fn trust(principal: &str, condition: Value) -> Value {

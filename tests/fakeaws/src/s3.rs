@@ -16,9 +16,10 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
     CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
     DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetObjectOutput,
+    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -33,6 +34,9 @@ use crate::op::Service;
 use crate::world::World;
 
 pub(crate) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// What S3 sends after a 200 when it finds out later that it failed.
+const ERROR_INSIDE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InternalError</Code><Message>We encountered an internal error. Please try again.</Message></Error>";
 
 /// Carries a [`Failure`] through `s3s`, whose errors know neither details nor resource.
 pub(crate) const FAILURE_HEADER: &str = "x-fakeaws-failure";
@@ -158,6 +162,9 @@ impl S3 for Buckets {
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         let known = Buckets::known(&request)?;
+        if known.faults.contains(&Fault::ErrorInside200) {
+            return Ok(raw(ERROR_INSIDE.to_owned()));
+        }
         answer(write::copy(&self.0, &known.caller, &request))
     }
 
@@ -175,7 +182,7 @@ impl S3 for Buckets {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
-        answer(Ok(multipart::create(&self.0, request.input)))
+        answer(multipart::create(&self.0, request.input))
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
@@ -186,7 +193,24 @@ impl S3 for Buckets {
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
+        if Buckets::known(&request)?.faults.contains(&Fault::ErrorInside200) {
+            return Ok(raw(ERROR_INSIDE.to_owned()));
+        }
         answer(multipart::complete(&self.0, &request.input))
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> Answer<ListMultipartUploadsOutput> {
+        Ok(raw(multipart::list(&self.0, &request.input)?))
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        request: S3Request<GetObjectLockConfigurationInput>,
+    ) -> Answer<GetObjectLockConfigurationOutput> {
+        Ok(raw(list::object_lock(&self.0, &request.input.bucket)?))
     }
 
     async fn abort_multipart_upload(

@@ -34,11 +34,26 @@ pub struct BucketSpec {
     pub region: String,
     #[serde(default)]
     pub policy: Option<Value>,
+    /// Whether objects may be locked.
+    #[serde(default)]
+    pub object_lock: bool,
 }
 
 impl BucketSpec {
     pub fn new(name: &str, owner: &str, region: &str) -> BucketSpec {
-        BucketSpec { name: name.to_owned(), owner: owner.to_owned(), region: region.to_owned(), policy: None }
+        BucketSpec {
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            region: region.to_owned(),
+            policy: None,
+            object_lock: false,
+        }
+    }
+
+    /// The same with Object Lock.
+    #[must_use]
+    pub fn locked(self) -> BucketSpec {
+        BucketSpec { object_lock: true, ..self }
     }
 }
 
@@ -49,6 +64,7 @@ pub(crate) struct Bucket {
     pub region: String,
     pub created: Timestamp,
     pub policy: Option<Arc<Policy>>,
+    pub object_lock: bool,
     pub store: Store,
 }
 
@@ -252,6 +268,7 @@ impl World {
             region: spec.region,
             created: self.0.clock.now(),
             policy: policy.map(|policy| Arc::new(parsed(policy, "the bucket policy"))),
+            object_lock: spec.object_lock,
             store: Store::default(),
             name: spec.name.clone(),
         };
@@ -337,6 +354,11 @@ impl World {
     pub fn object_count(&self, bucket: &str) -> usize {
         let buckets = self.0.buckets.read();
         buckets.get(bucket).map_or(0, |bucket| bucket.store.len())
+    }
+
+    /// Keys to which an upload in parts has begun and not ended.
+    pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
+        self.0.uploads.keys(bucket)
     }
 
     pub fn bucket_names(&self) -> Vec<String> {

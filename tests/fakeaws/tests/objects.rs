@@ -4,7 +4,7 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use fakeaws::{AccessKey, BucketSpec, ChecksumKind, FakeAws, ObjectSpec, policies};
+use fakeaws::{AccessKey, BucketSpec, ChecksumKind, FakeAws, Fault, ObjectSpec, Op, policies};
 use serde_json::json;
 use support::{Answer, B, Call, OWNER, at, exchange, path_of, serve, world};
 
@@ -360,26 +360,148 @@ async fn deletes_and_bucket_lists_work() {
     assert_eq!(all.elements("Name"), ["logs"]);
 }
 
+/// No part but the last may be smaller.
+const LEAST_PART: usize = 5 << 20;
+
+/// Begins an upload, sends parts in the order given, and returns its id and the document that completes it.
+fn upload(aws: &FakeAws, key: &AccessKey, headers: &[(&str, &str)], parts: &[(u32, Vec<u8>)]) -> (String, String) {
+    let begun = headers
+        .iter()
+        .fold(Call::new(aws, key, "POST", "/logs/big?uploads="), |call, (name, value)| call.header(name, value));
+    let begun = begun.send();
+    let id = begun.element("UploadId").unwrap_or_else(|| panic!("no id: {}", begun.text()));
+    let mut named = std::collections::BTreeMap::new();
+    for (number, body) in parts {
+        let part = Call::new(aws, key, "PUT", "/logs/big")
+            .query("partNumber", &number.to_string())
+            .query("uploadId", &id)
+            .body(body.clone())
+            .send();
+        named.insert(*number, part.header("etag").expect("an ETag").to_owned());
+    }
+    let parts: String = named
+        .iter()
+        .map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"))
+        .collect();
+    (id, format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"))
+}
+
+fn complete(aws: &FakeAws, key: &AccessKey, id: &str, document: &str, headers: &[(&str, &str)]) -> Answer {
+    let call = Call::new(aws, key, "POST", "/logs/big").query("uploadId", id).body(document);
+    headers.iter().fold(call, |call, (name, value)| call.header(name, value)).send()
+}
+
 #[tokio::test]
 async fn multipart_uploads_are_put_together_in_order() {
     let (aws, key) = bucket().await;
-    let begun = Call::new(&aws, &key, "POST", "/logs/big?uploads=").header("x-amz-meta-a", "b").send();
-    let id = begun.element("UploadId").expect("an id");
-    let mut parts = String::new();
-    for (number, body) in [(2, "world"), (1, "hello ")] {
-        let part = Call::new(&aws, &key, "PUT", "/logs/big")
-            .query("partNumber", &number.to_string())
-            .query("uploadId", &id)
-            .body(body)
-            .send();
-        let etag = part.header("etag").expect("an ETag").to_owned();
-        parts = format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>{parts}");
-    }
-    let document = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
-    let done = Call::new(&aws, &key, "POST", "/logs/big").query("uploadId", &id).body(document).send();
+    let first = vec![b'h'; LEAST_PART];
+    let parts = [(2, b"world".to_vec()), (1, first.clone())];
+    let (id, document) = upload(&aws, &key, &[("x-amz-meta-a", "b"), ("x-amz-checksum-algorithm", "SHA256")], &parts);
+    assert_eq!(aws.world().open_uploads("logs"), ["big"]);
+    let done = complete(&aws, &key, &id, &document, &[]);
     assert_eq!(done.status, 200, "{}", done.text());
     let object = aws.world().object("logs", "big").expect("the object");
-    assert_eq!(object.body.bytes(), "hello world");
+    assert!(object.body.bytes() == [first.clone(), b"world".to_vec()].concat());
     assert!(object.etag.ends_with("-2"));
     assert_eq!(object.modified, at("2024-03-05T06:07:08Z"));
+    assert!(aws.world().open_uploads("logs").is_empty());
+
+    let hash = |bytes: &[u8]| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec();
+    let of_parts = BASE64.encode(hash(&[hash(&first), hash(b"world")].concat()));
+    let head = Call::new(&aws, &key, "HEAD", "/logs/big").header("x-amz-checksum-mode", "ENABLED").send();
+    assert_eq!(head.header("x-amz-checksum-sha256"), Some(format!("{of_parts}-2").as_str()));
+    assert_eq!(head.header("x-amz-checksum-type"), Some("COMPOSITE"));
+}
+
+#[tokio::test]
+async fn parts_are_not_small_and_an_upload_that_must_be_first_is() {
+    let (aws, key) = bucket().await;
+    let (id, document) = upload(&aws, &key, &[], &[(1, b"a".to_vec()), (2, b"b".to_vec())]);
+    assert_eq!(complete(&aws, &key, &id, &document, &[]).code(), "EntityTooSmall");
+    let (id, document) = upload(&aws, &key, &[], &[(1, b"a".to_vec())]);
+    let first = [("if-none-match", "*")];
+    assert_eq!(complete(&aws, &key, &id, &document, &first).status, 200);
+    let (late, document) = upload(&aws, &key, &[], &[(1, b"b".to_vec())]);
+    let refused = complete(&aws, &key, &late, &document, &first);
+    assert_eq!((refused.status, refused.code().as_str()), (412, "PreconditionFailed"));
+    assert_eq!(aws.world().body("logs", "big").as_deref(), Some(&b"a"[..]));
+}
+
+#[tokio::test]
+async fn open_uploads_are_listed_by_prefix_and_page_and_can_be_aborted() {
+    let (aws, key) = bucket().await;
+    for name in ["a/1", "a/2", "a/2", "b/1"] {
+        assert_eq!(Call::new(&aws, &key, "POST", &format!("/logs/{name}?uploads=")).send().status, 200);
+    }
+    let page = |marker: &str, id: &str| {
+        let call = Call::new(&aws, &key, "GET", "/logs?uploads=").query("prefix", "a/").query("max-uploads", "2");
+        let call =
+            if marker.is_empty() { call } else { call.query("key-marker", marker).query("upload-id-marker", id) };
+        call.send()
+    };
+    let first = page("", "");
+    assert_eq!(
+        (first.elements("Key"), first.element("IsTruncated")),
+        (vec!["a/1".into(), "a/2".into()], Some("true".into()))
+    );
+    let last = page(&first.element("NextKeyMarker").unwrap(), &first.element("NextUploadIdMarker").unwrap());
+    assert_eq!((last.elements("Key"), last.element("IsTruncated")), (vec!["a/2".into()], Some("false".into())));
+    let id = last.element("UploadId").unwrap();
+    let abort = || Call::new(&aws, &key, "DELETE", "/logs/a/2").query("uploadId", &id).send();
+    assert_eq!(abort().status, 204);
+    assert_eq!(abort().code(), "NoSuchUpload");
+    assert_eq!(aws.world().open_uploads("logs"), ["a/1", "a/2", "b/1"]);
+}
+
+#[tokio::test]
+async fn retention_needs_a_bucket_with_object_lock_a_checksum_and_a_time_to_come() {
+    let (aws, key) = bucket().await;
+    aws.world().add_bucket(BucketSpec::new("locked", OWNER, "us-east-1").locked());
+    let configuration = |bucket: &str| Call::new(&aws, &key, "GET", &format!("/{bucket}?object-lock=")).send();
+    assert_eq!(configuration("logs").code(), "ObjectLockConfigurationNotFoundError");
+    assert_eq!(configuration("locked").element("ObjectLockEnabled").as_deref(), Some("Enabled"));
+    let md5 = {
+        use md5::Digest as _;
+        BASE64.encode(md5::Md5::digest("x"))
+    };
+    let put = |bucket: &str, until: &str, summed: bool| {
+        let call = Call::new(&aws, &key, "PUT", &format!("/{bucket}/k")).body("x");
+        let call =
+            call.header("x-amz-object-lock-mode", "COMPLIANCE").header("x-amz-object-lock-retain-until-date", until);
+        if summed { call.header("content-md5", &md5).send() } else { call.send() }
+    };
+    let (past, future) = ("2024-03-05T06:07:07Z", "2024-04-05T00:00:00Z");
+    assert_eq!(put("logs", future, true).code(), "InvalidRequest");
+    assert_eq!(put("locked", future, false).code(), "InvalidRequest");
+    assert_eq!(put("locked", past, true).code(), "InvalidArgument");
+    assert_eq!(put("locked", future, true).status, 200);
+    let head = Call::new(&aws, &key, "HEAD", "/locked/k").send();
+    assert_eq!(head.header("x-amz-object-lock-mode"), Some("COMPLIANCE"));
+    assert!(
+        head.header("x-amz-object-lock-retain-until-date")
+            .is_some_and(|until| until.starts_with("2024-04-05T00:00:00"))
+    );
+}
+
+#[tokio::test]
+async fn writes_fail_as_they_are_told_to() {
+    let (aws, key) = bucket().await;
+    let put = || Call::new(&aws, &key, "PUT", "/logs/k").body("x").send();
+    aws.world().faults().inject(Fault::ConditionalConflict).on(Op::PutObject).times(1);
+    let conflict = put();
+    assert_eq!((conflict.status, conflict.code().as_str()), (409, "ConditionalRequestConflict"));
+    aws.world().faults().inject(Fault::LostAnswer).on(Op::PutObject).times(1);
+    let request = Call::new(&aws, &key, "PUT", "/logs/k").body("x").bytes("close");
+    let mut connection = std::net::TcpStream::connect(aws.address()).expect("connected");
+    std::io::Write::write_all(&mut connection, &request).expect("sent");
+    let mut answer = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut connection, &mut answer);
+    assert!(answer.is_empty() && aws.world().object("logs", "k").is_some(), "it is done and not answered");
+
+    let (id, document) = upload(&aws, &key, &[], &[(1, b"a".to_vec())]);
+    aws.world().faults().inject(Fault::ErrorInside200).on(Op::CompleteMultipartUpload).times(1);
+    let inside = complete(&aws, &key, &id, &document, &[]);
+    assert_eq!((inside.status, inside.code().as_str()), (200, "InternalError"));
+    assert!(aws.world().object("logs", "big").is_none(), "nothing was done");
+    assert_eq!(complete(&aws, &key, &id, &document, &[]).status, 200);
 }

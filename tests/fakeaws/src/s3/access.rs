@@ -137,6 +137,7 @@ fn action(op: &str, query: &str) -> String {
         }
         "ListParts" => "ListMultipartUploadParts",
         "ListMultipartUploads" => "ListBucketMultipartUploads",
+        "GetObjectLockConfiguration" => "GetBucketObjectLockConfiguration",
         "ListObjectVersions" => "ListBucketVersions",
         other => other,
     };

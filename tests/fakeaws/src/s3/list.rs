@@ -140,6 +140,18 @@ pub(super) fn head_bucket(world: &World, bucket: &str) -> Result<HeadBucketOutpu
 }
 
 /// The first region has no location constraint.
+/// Whether a bucket's objects may be locked.
+pub(super) fn object_lock(world: &World, bucket: &str) -> Result<String, Failure> {
+    let locked = world.inner().buckets.read().get(bucket).is_some_and(|bucket| bucket.object_lock);
+    if !locked {
+        let message = "Object Lock configuration does not exist for this bucket";
+        return Err(Failure::new(http::StatusCode::NOT_FOUND, "ObjectLockConfigurationNotFoundError", message));
+    }
+    let mut xml = Xml::document();
+    xml.open_in("ObjectLockConfiguration", NAMESPACE).text("ObjectLockEnabled", "Enabled");
+    Ok(xml.close("ObjectLockConfiguration").finish())
+}
+
 pub(super) fn location(world: &World, bucket: &str) -> Result<String, Failure> {
     let region = region_of(world, bucket)?;
     let constraint = if region == "us-east-1" { "" } else { &region };
@@ -217,13 +229,13 @@ fn non_empty(text: Option<&str>) -> Option<&str> {
 
 /// Whether keys are shown as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
+pub(super) enum Encoding {
     Verbatim,
     Url,
 }
 
 impl Encoding {
-    fn named(name: Option<&str>) -> Result<Encoding, Failure> {
+    pub(super) fn named(name: Option<&str>) -> Result<Encoding, Failure> {
         match name {
             None | Some("") => Ok(Encoding::Verbatim),
             Some("url") => Ok(Encoding::Url),
@@ -235,7 +247,7 @@ impl Encoding {
     }
 
     /// Form style: a space is `+` and a plus is `%2B`, but slashes stay as they are.
-    fn of(self, text: &str) -> Cow<'_, str> {
+    pub(super) fn of(self, text: &str) -> Cow<'_, str> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'*');
         if self == Encoding::Verbatim || text.bytes().all(plain) {
             return Cow::Borrowed(text);
@@ -245,7 +257,7 @@ impl Encoding {
         Cow::Owned(encoded.collect::<Vec<String>>().join("/"))
     }
 
-    fn announce(self, xml: &mut Xml) {
+    pub(super) fn announce(self, xml: &mut Xml) {
         if self == Encoding::Url {
             xml.text("EncodingType", "url");
         }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use http::StatusCode;
 use s3s::Body;
 use s3s::dto::{
-    ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, Range,
-    ServerSideEncryption, StorageClass, StreamingBlob, Timestamp,
+    ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    ObjectLockMode, Range, ServerSideEncryption, StorageClass, StreamingBlob, Timestamp,
 };
 
 use super::access::may;
 use crate::caller::{Ask, Caller};
 use crate::failure::Failure;
 use crate::identity::account_of;
-use crate::object::{ChecksumKind, STANDARD, Sse, StoredObject};
+use crate::object::{ChecksumKind, Lock, STANDARD, Sse, StoredObject};
 use crate::world::World;
 
 /// The conditions that reads share.
@@ -62,6 +62,8 @@ pub(super) fn get(world: &World, caller: &Caller, input: &GetObjectInput) -> Res
         e_tag: Some(described.etag),
         last_modified: Some(described.modified),
         metadata: described.metadata,
+        object_lock_mode: object.lock.as_ref().map(|lock| ObjectLockMode::from(lock.mode.clone())),
+        object_lock_retain_until_date: object.lock.as_ref().map(retained_until),
         server_side_encryption: Some(described.encryption),
         ssekms_key_id: described.key_arn,
         storage_class: described.storage_class,
@@ -96,6 +98,8 @@ pub(super) fn head(world: &World, caller: &Caller, input: &HeadObjectInput) -> R
         e_tag: Some(described.etag),
         last_modified: Some(described.modified),
         metadata: described.metadata,
+        object_lock_mode: object.lock.as_ref().map(|lock| ObjectLockMode::from(lock.mode.clone())),
+        object_lock_retain_until_date: object.lock.as_ref().map(retained_until),
         server_side_encryption: Some(described.encryption),
         ssekms_key_id: described.key_arn,
         storage_class: described.storage_class,
@@ -220,7 +224,9 @@ impl Described {
         let (encryption, key_arn) = encryption(&object.sse);
         let metadata = object.metadata.clone().into_iter().collect();
         let content_type = object.content_type.as_deref().unwrap_or("binary/octet-stream");
-        let checksum_type = ChecksumType::from_static(ChecksumType::FULL_OBJECT);
+        let of_parts = object.composite.is_some();
+        let checksum_type =
+            ChecksumType::from_static(if of_parts { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT });
         Described {
             etag: ETag::Strong(object.etag.clone()),
             modified: stamp(object),
@@ -242,6 +248,10 @@ pub(super) fn encryption(sse: &Sse) -> (ServerSideEncryption, Option<String>) {
             (kms, Some(key_arn.clone()))
         }
     }
+}
+
+fn retained_until(lock: &Lock) -> Timestamp {
+    Timestamp::from(crate::clock::system_time(lock.retain_until))
 }
 
 pub(super) fn stamp(object: &StoredObject) -> Timestamp {

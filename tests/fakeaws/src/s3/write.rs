@@ -11,18 +11,29 @@ use http::header::HeaderMap;
 use s3s::S3Request;
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectsInput, DeleteObjectsOutput,
-    DeletedObject, ETag, ETagCondition, Error, PutObjectInput, PutObjectOutput, ServerSideEncryption, StreamingBlob,
+    DeletedObject, ETag, ETagCondition, Error, ObjectLockMode, PutObjectInput, PutObjectOutput, ServerSideEncryption,
+    StreamingBlob, Timestamp, TimestampFormat,
 };
 
+use super::Buckets;
 use super::access::may;
 use super::read::{condition_holds, encryption, readable, stamp};
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::object::{Body, ChecksumKind, Entry, ObjectSpec, STANDARD, Sse, StoredObject, md5_hex};
+use crate::faults::Fault;
+use crate::object::{Body, ChecksumKind, Entry, Lock, ObjectSpec, STANDARD, Sse, StoredObject, md5_hex};
 use crate::world::World;
 
 pub(super) async fn put(world: &World, request: S3Request<PutObjectInput>) -> Result<PutObjectOutput, Failure> {
+    let deaf = Buckets::known(&request)?.faults.contains(&Fault::IgnoresConditions);
     let input = request.input;
+    let lock =
+        lock(world, &input.bucket, input.object_lock_mode.as_ref(), input.object_lock_retain_until_date.as_ref())?;
+    let summed = ["content-md5", "x-amz-sdk-checksum-algorithm"].iter().any(|name| request.headers.contains_key(*name));
+    if lock.is_some() && !summed {
+        let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
+        return Err(Failure::bad_request("InvalidRequest", message));
+    }
     let (body, trailers) = receive(input.body, request.trailing_headers.as_ref()).await?;
     check_md5(input.content_md5.as_deref(), &body)?;
     let given = given_checksums(&request.headers, &trailers);
@@ -35,9 +46,11 @@ pub(super) async fn put(world: &World, request: S3Request<PutObjectInput>) -> Re
         storage_class: input.storage_class.map_or(STANDARD.to_owned(), |class| class.as_str().to_owned()),
         sse: requested_encryption(input.server_side_encryption.as_ref(), input.ssekms_key_id),
         checksum: Some(kind),
+        lock,
         ..ObjectSpec::default()
     };
-    let conditions = PutConditions { if_match: input.if_match.as_ref(), if_none_match: input.if_none_match.is_some() };
+    let if_none_match = input.if_none_match.is_some() && !deaf;
+    let conditions = PutConditions { if_match: input.if_match.as_ref(), if_none_match };
     let stored = store(world, &input.bucket, &input.key, spec, &conditions)?;
     let sum = |kind| checksum_of(&stored, kind);
     let (server_side_encryption, ssekms_key_id) = encryption(&stored.sse);
@@ -52,6 +65,34 @@ pub(super) async fn put(world: &World, request: S3Request<PutObjectInput>) -> Re
         ssekms_key_id,
         ..PutObjectOutput::default()
     })
+}
+
+/// The retention that comes with an object: mode and date together, for a bucket that has Object Lock.
+pub(super) fn lock(
+    world: &World,
+    bucket: &str,
+    mode: Option<&ObjectLockMode>,
+    until: Option<&Timestamp>,
+) -> Result<Option<Lock>, Failure> {
+    let (mode, until) = match (mode, until) {
+        (None, None) => return Ok(None),
+        (Some(mode), Some(until)) => (mode.as_str().to_owned(), until),
+        _ => {
+            let message = "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
+            return Err(Failure::bad_request("InvalidArgument", message));
+        }
+    };
+    let may_lock = world.inner().buckets.read().get(bucket).is_some_and(|bucket| bucket.object_lock);
+    if !may_lock {
+        return Err(Failure::bad_request("InvalidRequest", "Bucket is missing Object Lock Configuration"));
+    }
+    let mut text = Vec::new();
+    let written = until.format(TimestampFormat::DateTime, &mut text).is_ok();
+    let until = String::from_utf8(text).ok().filter(|_| written).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match until {
+        Some(retain_until) if retain_until > world.clock().now() => Ok(Some(Lock { mode, retain_until })),
+        _ => Err(Failure::bad_request("InvalidArgument", "The retain until date must be in the future!")),
+    }
 }
 
 /// What must hold at the moment of writing.

@@ -1,0 +1,384 @@
+//! What was recorded of the copy when it was made: manifests beside it, and the ledger's rows where they are at hand.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasher as _;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::archive::{Archive, unreadable};
+use super::finding::{Finding, Verdict, What};
+use crate::clock::Timestamp;
+use crate::content::Checker;
+use crate::error::Error;
+use crate::key::file_safe;
+use crate::layout::{Day, Stream};
+use crate::manifest::{Entries, Generations, Merged};
+use crate::object::Gzip;
+use crate::record::Record;
+
+const FOLDER: &str = "manifests";
+/// Bytes of days that are held.
+const HELD_BYTES: usize = 16 << 20;
+
+/// The ledger's rows: the days that are not sealed yet.
+pub trait Rows: Sync {
+    /// The streams of which there are any.
+    ///
+    /// # Errors
+    /// `Fatal` when the database cannot be read.
+    fn streams(&self) -> Result<Vec<Stream>, Error>;
+
+    /// Shows the rows of a stream in the order of keys.
+    ///
+    /// # Errors
+    /// `Fatal` when the database cannot be read.
+    fn each(&self, stream: &Stream, see: &mut dyn FnMut(Record)) -> Result<(), Error>;
+
+    /// The generations of each sealed day.
+    ///
+    /// # Errors
+    /// `Fatal` when the database cannot be read.
+    fn sealed(&self, stream: &Stream) -> Result<BTreeMap<Day, Generations>, Error>;
+
+    /// Up to when every object of a stream was seen.
+    ///
+    /// # Errors
+    /// `Fatal` when the database cannot be read.
+    fn listed_through(&self, stream: &Stream) -> Result<Option<Timestamp>, Error>;
+}
+
+/// What a file was when it was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 of the bytes as stored.
+    pub sha256: [u8; 32],
+    /// They stand beside an earlier version.
+    pub later: bool,
+}
+
+/// The records of one day of one stream, by the hash of their names.
+pub struct DayRecords(Vec<(u64, Stored)>);
+
+/// One file below `.trailsync/manifests/`.
+#[derive(Debug, Clone)]
+struct File {
+    generation: u32,
+    name: String,
+}
+
+/// A stream's manifests by day and source, each day's generations in order.
+type Files = BTreeMap<(Day, String), Vec<File>>;
+
+/// Everything that was recorded; a few days are held at a time.
+pub struct Recorded<'a, A> {
+    archive: &'a A,
+    rows: Option<&'a dyn Rows>,
+    sources: Vec<String>,
+    hasher: RandomState,
+    files: HashMap<String, Arc<Files>>,
+    held: VecDeque<((String, Day), Arc<DayRecords>)>,
+    checker: Checker,
+}
+
+impl<'a, A: Archive> Recorded<'a, A> {
+    /// All manifests of a copy, and rows where there are any.
+    ///
+    /// # Errors
+    /// When the copy cannot be read.
+    pub fn new(archive: &'a A, rows: Option<&'a dyn Rows>) -> Result<Self, Error> {
+        let (sources, _) = archive.kept_in(FOLDER)?;
+        let hasher = RandomState::new();
+        let (files, held, checker) = Default::default();
+        Ok(Self { archive, rows, sources, hasher, files, held, checker })
+    }
+
+    /// The streams that were recorded.
+    ///
+    /// # Errors
+    /// When manifests or rows cannot be read.
+    pub fn streams(&self) -> Result<Vec<Stream>, Error> {
+        let mut streams = self.rows.map_or_else(|| Ok(Vec::new()), Rows::streams)?;
+        for source in &self.sources {
+            for folder in self.archive.kept_in(&format!("{FOLDER}/{source}"))?.0 {
+                let (_, names) = self.archive.kept_in(&format!("{FOLDER}/{source}/{folder}"))?;
+                let prefix =
+                    names.iter().find_map(|name| self.prefix_in(&format!("{FOLDER}/{source}/{folder}/{name}")));
+                streams.extend(prefix.and_then(|prefix| stream_of(source, &format!("{prefix}x/"))));
+            }
+        }
+        Ok(streams)
+    }
+
+    fn prefix_in(&self, name: &str) -> Option<String> {
+        let entries = Entries::read(self.archive.kept(name).ok()??, Path::new(name)).ok()?;
+        Some(entries.header().prefix.clone())
+    }
+
+    /// Forgets which manifests there are of streams that are done.
+    pub fn forget(&mut self) {
+        self.files.clear();
+        self.held.clear();
+    }
+
+    /// The hash by which names are held.
+    pub fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// What hashes names, for use while days are read.
+    pub fn hasher(&self) -> RandomState {
+        self.hasher.clone()
+    }
+
+    /// What was recorded of an object.
+    ///
+    /// # Errors
+    /// When the rows cannot be read; a manifest that cannot be read is reported by [`Recorded::examine`].
+    pub fn of(&mut self, stream: &Stream, suffix: &str) -> Result<Option<Stored>, Error> {
+        let day = Day::of(suffix).unwrap_or(Day::ODD);
+        let hash = self.hash(suffix);
+        Ok(self.day(stream, day)?.get(hash))
+    }
+
+    /// All that was recorded of a day.
+    ///
+    /// # Errors
+    /// As for [`Recorded::of`].
+    pub fn day(&mut self, stream: &Stream, day: Day) -> Result<Arc<DayRecords>, Error> {
+        if let Some(at) = self.held.iter().position(|((prefix, held), _)| *held == day && *prefix == stream.prefix)
+            && let Some(found) = self.held.remove(at)
+        {
+            self.held.push_back(found.clone());
+            return Ok(found.1);
+        }
+        let mut records = Vec::new();
+        let hasher = self.hasher.clone();
+        self.each(stream, day, &mut |record| {
+            let stored = Stored { size: record.size, sha256: record.sha256, later: record.later };
+            records.push((hasher.hash_one(record.suffix.as_str()), stored));
+        })?;
+        // Of several the one that was recorded last holds: the sort is stable.
+        records.sort_by_key(|(hash, _)| *hash);
+        records.reverse();
+        records.dedup_by_key(|(hash, _)| *hash);
+        records.reverse();
+        records.shrink_to_fit();
+        let records = Arc::new(DayRecords(records));
+        self.held.push_back(((stream.prefix.clone(), day), records.clone()));
+        while self.held.len() > 1 && self.held.iter().map(|(_, day)| day.bytes()).sum::<usize>() > HELD_BYTES {
+            self.held.pop_front();
+        }
+        Ok(records)
+    }
+
+    /// The days of which something was recorded.
+    ///
+    /// # Errors
+    /// As for [`Recorded::of`].
+    pub fn days(&mut self, stream: &Stream) -> Result<BTreeSet<Day>, Error> {
+        let mut days: BTreeSet<Day> = self.files(stream)?.keys().map(|(day, _)| *day).collect();
+        if let Some(rows) = self.rows {
+            rows.each(stream, &mut |record| _ = days.insert(Day::of(&record.suffix).unwrap_or(Day::ODD)))?;
+        }
+        Ok(days)
+    }
+
+    /// Shows what was recorded of a day, what was recorded last at the end; what cannot be read is left out.
+    ///
+    /// # Errors
+    /// As for [`Recorded::of`].
+    pub fn each(&mut self, stream: &Stream, day: Day, see: &mut dyn FnMut(Record)) -> Result<(), Error> {
+        let of_day = |(key, files): (&(Day, String), &Vec<File>)| (key.0 == day).then(|| files.clone());
+        for files in self.files(stream)?.iter().filter_map(of_day).collect::<Vec<_>>() {
+            let open = |file: &File| Entries::read(self.archive.kept(&file.name).ok()??, Path::new(&file.name)).ok();
+            if let Ok(merged) = Merged::new(files.iter().filter_map(open).collect()) {
+                merged.map_while(Result::ok).for_each(&mut *see);
+            }
+        }
+        let Some(rows) = self.rows else { return Ok(()) };
+        rows.each(stream, &mut |record| {
+            if Day::of(&record.suffix).unwrap_or(Day::ODD) == day {
+                see(record);
+            }
+        })
+    }
+
+    /// Checks the manifests of a stream themselves: each whole, each generation naming the one before.
+    ///
+    /// # Errors
+    /// As for [`Recorded::of`].
+    pub fn examine(&mut self, stream: &Stream) -> Result<Vec<Finding>, Error> {
+        let mut findings = Vec::new();
+        let sealed = self.rows.map_or_else(|| Ok(BTreeMap::new()), |rows| rows.sealed(stream))?;
+        let mut seen = BTreeSet::new();
+        for ((day, source), files) in self.files(stream)?.iter() {
+            let sealed = sealed.get(day).filter(|_| *source == stream.source || stream.source.is_empty());
+            self.examine_day(stream, *day, files, sealed, &mut findings);
+            seen.insert(*day);
+        }
+        for day in sealed.keys().filter(|day| !seen.contains(*day)) {
+            let name = format!("{FOLDER}/{}/{}/{day}", stream.source, file_safe(&stream.prefix));
+            findings.push(finding(
+                stream,
+                Verdict::Missing,
+                name,
+                "the database has the hash of a manifest of this day",
+            ));
+        }
+        Ok(findings)
+    }
+
+    fn examine_day(
+        &mut self,
+        stream: &Stream,
+        day: Day,
+        files: &[File],
+        sealed: Option<&Generations>,
+        findings: &mut Vec<Finding>,
+    ) {
+        let mut before: Option<(u32, [u8; 32])> = None;
+        for file in files {
+            let mut find = |verdict, why: &str| findings.push(finding(stream, verdict, file.name.clone(), why));
+            let missing = before.map_or(1, |(generation, _)| generation + 1)..file.generation;
+            for generation in missing {
+                let why = format!("generation {generation} of this day is not here, but a later one is");
+                find(Verdict::Missing, &why);
+            }
+            let hash = match self.examine_file(stream, day, file, before) {
+                Ok(hash) => hash,
+                Err((verdict, why)) => {
+                    find(verdict, &why);
+                    before = None;
+                    continue;
+                }
+            };
+            if sealed.is_some_and(|sealed| sealed.last == file.generation && sealed.hash != hash) {
+                find(Verdict::Altered, "the database has another hash of it");
+            }
+            before = Some((file.generation, hash));
+        }
+        let last = files.last().map_or(0, |file| file.generation);
+        if let (Some(sealed), Some(file)) = (sealed.filter(|sealed| sealed.last > last), files.last()) {
+            let why = format!("the database knows generation {} of this day, here is {last}", sealed.last);
+            findings.push(finding(stream, Verdict::Missing, file.name.clone(), &why));
+        }
+    }
+
+    /// One manifest: its hash, or what is wrong with it.
+    fn examine_file(
+        &mut self,
+        stream: &Stream,
+        day: Day,
+        file: &File,
+        before: Option<(u32, [u8; 32])>,
+    ) -> Result<[u8; 32], (Verdict, String)> {
+        let open = || match self.archive.kept(&file.name) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err((Verdict::Missing, "it went while it was looked at".to_owned())),
+            Err(error) => Err((Verdict::Unreadable, error.to_string())),
+        };
+        let mut bytes = BufReader::new(open()?);
+        let checked = self.checker.check(&mut bytes, true, true);
+        let checked = checked.map_err(|error| (Verdict::Unreadable, unreadable(&file.name, &error).to_string()))?;
+        if let Gzip::Broken(why) = checked.gzip {
+            return Err((Verdict::Altered, format!("it is no whole manifest: {why}")));
+        }
+        let entries = Entries::read(open()?, Path::new(&file.name));
+        let mut entries = entries.map_err(|error| (Verdict::Altered, error.to_string()))?;
+        let header = entries.header().clone();
+        if (header.day, header.generation) != (day.0, file.generation) || !header.prefix.ends_with(tail(&stream.prefix))
+        {
+            return Err((Verdict::Altered, "it is the manifest of another stream, day or generation".into()));
+        }
+        if let Some((_, hash)) = before
+            && header.previous.as_deref() != Some(hex::encode(hash).as_str())
+        {
+            return Err((
+                Verdict::Altered,
+                "it does not name the generation before by its hash: one of the two was changed".into(),
+            ));
+        }
+        match entries.find_map(Result::err) {
+            Some(error) => Err((Verdict::Altered, error.to_string())),
+            None => Ok(checked.sha256.unwrap_or_default()),
+        }
+    }
+
+    /// The manifests of a stream by day and source, each day's generations in order.
+    fn files(&mut self, stream: &Stream) -> Result<Arc<Files>, Error> {
+        if let Some(files) = self.files.get(&stream.prefix) {
+            return Ok(files.clone());
+        }
+        let mut files = Files::new();
+        for source in &self.sources {
+            let folder = format!("{FOLDER}/{source}/{}", file_safe(&stream.prefix));
+            for name in self.archive.kept_in(&folder)?.1 {
+                if let Some((day, generation)) = named(&name) {
+                    let file = File { generation, name: format!("{folder}/{name}") };
+                    files.entry((day, source.clone())).or_default().push(file);
+                }
+            }
+        }
+        files.values_mut().for_each(|files| files.sort_by_key(|file| file.generation));
+        let files = Arc::new(files);
+        self.files.insert(stream.prefix.clone(), files.clone());
+        Ok(files)
+    }
+}
+
+impl DayRecords {
+    /// What was recorded under a hash.
+    pub fn get(&self, hash: u64) -> Option<Stored> {
+        let at = self.0.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
+        Some(self.0[at].1)
+    }
+
+    /// How many objects.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len() * size_of::<(u64, Stored)>()
+    }
+}
+
+/// The stream of a key, whatever stands before `AWSLogs/`.
+pub fn stream_of(source: &str, key: &str) -> Option<Stream> {
+    let at = if key.starts_with("AWSLogs/") { 0 } else { key.find("/AWSLogs/")? + 1 };
+    Stream::of_key(source, &key[..at + "AWSLogs/".len()], key)
+}
+
+fn tail(prefix: &str) -> &str {
+    prefix.find("AWSLogs/").map_or(prefix, |at| &prefix[at..])
+}
+
+/// Day and generation in a manifest's name: `2026-11-24.0001.tsv.gz`, `odd.0001.tsv.gz`.
+fn named(name: &str) -> Option<(Day, u32)> {
+    let (day, generation) = name.strip_suffix(".tsv.gz")?.split_once('.')?;
+    let day = if day == "odd" { Day::ODD } else { Day::of(&format!("{}/", day.replace('-', "/")))? };
+    Some((day, generation.parse().ok()?))
+}
+
+fn finding(stream: &Stream, verdict: Verdict, key: String, detail: &str) -> Finding {
+    Finding {
+        verdict,
+        what: What::Manifest,
+        account: stream.account.clone(),
+        region: stream.region.clone(),
+        trail: String::new(),
+        key,
+        from: None,
+        to: None,
+        detail: detail.to_owned(),
+    }
+}
