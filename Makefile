@@ -26,7 +26,7 @@ build: tools
 
 # The crash tests come before the others, which leave the binaries without crash points behind.
 test: build witness
-	$(CARGO) test --locked --features failpoints --test kill --test kill_archive --test proof_program
+	$(CARGO) test --locked --features failpoints --test kill --test kill_archive --test proof_program --test scrub
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --workspace --lib --bins --tests
 

@@ -26,11 +26,16 @@ use crate::account::{B, BUCKET, REGION, Shared};
 
 /// Time that passes only while somebody waits.
 #[derive(Clone, Default)]
-pub struct Waited(Arc<Mutex<Duration>>);
+pub struct Waited(Arc<Mutex<Duration>>, Arc<Mutex<Option<Box<dyn Fn() + Send>>>>);
 
 impl Waited {
     pub fn total(&self) -> Duration {
         *self.0.lock().unwrap()
+    }
+
+    /// Does something whenever somebody is about to wait.
+    pub fn before_each(&self, does: impl Fn() + Send + 'static) {
+        *self.1.lock().unwrap() = Some(Box::new(does));
     }
 }
 
@@ -41,6 +46,9 @@ impl Timing for Waited {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         *self.0.lock().unwrap() += duration;
+        if let Some(does) = &*self.1.lock().unwrap() {
+            does();
+        }
         Box::pin(std::future::ready(()))
     }
 }

@@ -65,3 +65,43 @@ async fn a_copy_that_is_whole_costs_no_request() {
     bench.scrubber(100, None).turn(&CancellationToken::new()).await.unwrap();
     assert_eq!((requests().total(Op::GetObject), requests().total(Op::ListObjectsV2)), before);
 }
+
+#[tokio::test]
+async fn a_tree_that_is_not_there_is_no_loss_of_its_files() {
+    let bench = Bench::new(5).await;
+    let (tree, away) = (bench.dir.path().join("tree"), bench.dir.path().join("away"));
+    std::fs::rename(&tree, &away).unwrap();
+    std::fs::create_dir(&tree).unwrap();
+    let error = bench.scrubber(100, None).turn(&CancellationToken::new()).await.unwrap_err();
+    assert!(error.to_string().contains("another directory stands in its place"), "{error}");
+    let row = bench.ledger.scrub("acme").await.unwrap();
+    assert_eq!((row.began, row.objects, row.findings), (None, 0, 0));
+    assert!(bench.ledger.alarms(10).await.unwrap().is_empty());
+
+    std::fs::remove_dir(&tree).unwrap();
+    std::fs::rename(&away, &tree).unwrap();
+    let did = bench.scrubber(100, None).turn(&CancellationToken::new()).await.unwrap();
+    assert_eq!((did.objects, did.findings), (5, 0), "back in its place, all is whole");
+}
+
+#[tokio::test]
+async fn what_was_found_while_the_tree_went_away_is_not_recorded() {
+    let bench = Bench::new(5).await;
+    let (tree, away) = (bench.dir.path().join("tree"), bench.dir.path().join("away"));
+    let scrubber = bench.scrubber(100, Some(1 << 20));
+    // A lazy unmount in the middle of a turn: the first file is read, then all others seem lost.
+    bench.waited.before_each({
+        let (tree, away) = (tree.clone(), away.clone());
+        move || {
+            if !away.exists() {
+                std::fs::rename(tree.join("AWSLogs"), &away).unwrap();
+                std::fs::rename(&tree, tree.with_extension("gone")).unwrap();
+            }
+        }
+    });
+    let error = scrubber.turn(&CancellationToken::new()).await.unwrap_err();
+    assert!(error.to_string().contains("removed, moved or unmounted"), "{error}");
+    let row = bench.ledger.scrub("acme").await.unwrap();
+    assert_eq!((row.began, row.findings), (None, 0), "nothing of that turn counts");
+    assert!(bench.ledger.alarms(10).await.unwrap().is_empty());
+}
