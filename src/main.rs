@@ -116,11 +116,11 @@ async fn execute(
     stop: CancellationToken,
 ) -> Result<Exit, Error> {
     let clock = Arc::new(SystemClock);
+    let process = || Process::new(clock.clone(), environment);
     if let Command::Verify(options) = command {
-        return cli::verify::verify(config, options, clock.now(), &stop, &mut std::io::stdout()).await;
+        return cli::verify::verify(config, options, &process(), &stop, &mut std::io::stdout()).await;
     }
     let Some(config) = config else { return Ok(Exit::Configuration) };
-    let process = || Process::new(clock.clone(), environment);
     let mut out = std::io::stdout();
     match command {
         Command::Run => cli::run::run(config, &process(), stop).await,

@@ -37,6 +37,7 @@ pub mod spool;
 pub mod spot;
 pub mod table;
 pub mod tally;
+pub mod vault;
 pub mod work;
 
 use archive::Archive;

@@ -8,6 +8,8 @@ mod archive;
 mod hostile;
 #[path = "support/program.rs"]
 mod program;
+#[path = "archive/verified.rs"]
+mod verified;
 
 use std::collections::BTreeMap;
 

@@ -13,19 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::Exit;
 use crate::clock::Timestamp;
-use crate::config::{Config, Source};
+use crate::config::{Config, OwnBucket, Source, Storage};
 use crate::copy_of::CopyOf;
+use crate::destination::bucket;
 use crate::error::{Class, Error, Report};
+use crate::layout::root;
 use crate::ledger::Ledger;
-use crate::verify::archive::Tree;
+use crate::role::Process;
+use crate::verify::archive::{Archive, Tree};
 use crate::verify::recorded::Rows;
 use crate::verify::rows::LedgerRows;
+use crate::verify::vault::Vault;
 use crate::verify::{self, Conclusion, Progress, Silent, Verified, html, json, table};
 
 /// Options of `trailsync verify`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Root of the copy [default: the destinations that are configured].
+    /// Root of the copy, or `s3://<bucket>/<prefix>` of a configured destination [default: all that are configured].
     pub path: Option<PathBuf>,
     /// Only this account; may be given more than once.
     #[arg(long = "account", value_name = "ID")]
@@ -45,7 +49,7 @@ pub struct Options {
     /// How late a digest may be, such as `3h` or `90m`.
     #[arg(long, value_name = "DURATION", default_value = "3h", value_parser = parse_grace)]
     pub grace: i64,
-    /// Files read at a time [default: one for each processor].
+    /// Files read at a time [default: one for each processor, 16 from a bucket].
     #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// Trust the key files of this directory instead of the copy's own.
@@ -62,10 +66,45 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// Objects that are fetched at a time from a bucket.
+const AT_ONCE: usize = 16;
+
 /// A copy to verify, and what is known of it from here.
 struct Target {
-    path: PathBuf,
+    place: Storehouse,
     sources: Vec<Source>,
+}
+
+/// Where a copy is.
+enum Storehouse {
+    Tree(PathBuf),
+    Bucket(Box<OwnBucket>),
+}
+
+impl Storehouse {
+    fn shown(&self) -> String {
+        match self {
+            Self::Tree(path) => path.display().to_string(),
+            Self::Bucket(own) => url(own),
+        }
+    }
+
+    fn is_of(&self, source: &Source) -> bool {
+        match (self, &source.destination) {
+            (Self::Tree(path), Storage::Tree(tree)) => is_same(path, &tree.path),
+            (Self::Bucket(one), Storage::Bucket(other)) => url(one) == url(other) && one.endpoints == other.endpoints,
+            _ => false,
+        }
+    }
+}
+
+/// The bucket and what stands before its keys, as the AWS CLI writes it.
+fn url(own: &OwnBucket) -> String {
+    format!("s3://{}/{}", own.bucket, own.prefix).trim_end_matches('/').to_owned()
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().ok().is_some_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// Verifies one copy or all that are configured; the exit code tells scripts how it went.
@@ -75,7 +114,7 @@ struct Target {
 pub async fn verify(
     config: Option<&Config>,
     options: &Options,
-    now: Timestamp,
+    process: &Process,
     stop: &CancellationToken,
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
@@ -86,11 +125,11 @@ pub async fn verify(
         Some(path) => Some((BufWriter::new(create(path)?), path)),
         None => None,
     };
-    let mut worst = Exit::Done;
+    let (mut worst, now) = (Exit::Done, process.clock.now());
     for target in targets(config, options)? {
-        let path = target.path.display().to_string();
+        let path = target.place.shown();
         let wanted = wanted(options, &target, now);
-        let Some(mut verified) = one(config, target, wanted.clone(), options.quiet, stop).await? else {
+        let Some(mut verified) = one(config, target, wanted.clone(), process, options.quiet, stop).await? else {
             return Err(Error::of(Class::Transient, Report::new("verify", path, "it was interrupted")));
         };
         let exit = match verified.conclusion() {
@@ -109,22 +148,18 @@ pub async fn verify(
 }
 
 fn targets(config: Option<&Config>, options: &Options) -> Result<Vec<Target>, Error> {
-    let configured = || config.iter().flat_map(|config| config.sources.values());
-    let same =
-        |a: &Path, b: &Path| a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    let stands_at = |source: &Source, path: &Path| source.destination.tree().is_some_and(|tree| same(&tree.path, path));
-    let of = |path: &Path| configured().filter(|source| stands_at(source, path)).cloned().collect();
-    if let Some(path) = &options.path {
-        return Ok(vec![Target { path: path.clone(), sources: of(path) }]);
-    }
+    let configured: Vec<&Source> = config.iter().flat_map(|config| config.sources.values()).collect();
+    let places: Vec<Storehouse> = match &options.path {
+        Some(path) => vec![named(path, &configured)?],
+        None => configured.iter().map(|source| place_of(source)).collect(),
+    };
     let mut targets: Vec<Target> = Vec::new();
-    for source in configured() {
-        let Some(tree) = source.destination.tree() else {
-            let why = format!("the copy of `{}` is in a bucket; only trees can be verified yet: name one", source.name);
-            return Err(misused("PATH", &why));
-        };
-        if !targets.iter().any(|target| target.path == tree.path) {
-            targets.push(Target { path: tree.path.clone(), sources: of(&tree.path) });
+    for place in places {
+        let sources: Vec<Source> =
+            configured.iter().filter(|source| place.is_of(source)).map(|source| (*source).clone()).collect();
+        let is_known = sources.first().is_some_and(|source| targets.iter().any(|target| target.place.is_of(source)));
+        if !is_known {
+            targets.push(Target { place, sources });
         }
     }
     if targets.is_empty() {
@@ -133,8 +168,30 @@ fn targets(config: Option<&Config>, options: &Options) -> Result<Vec<Target>, Er
     Ok(targets)
 }
 
+fn place_of(source: &Source) -> Storehouse {
+    match &source.destination {
+        Storage::Tree(tree) => Storehouse::Tree(tree.path.clone()),
+        Storage::Bucket(own) => Storehouse::Bucket(own.clone()),
+    }
+}
+
+/// The copy at a path, or in a bucket whose credentials are configured.
+fn named(path: &Path, configured: &[&Source]) -> Result<Storehouse, Error> {
+    let Some(wanted) = path.to_str().filter(|path| path.starts_with("s3://")) else {
+        return Ok(Storehouse::Tree(path.to_owned()));
+    };
+    let is_it = |own: &OwnBucket| url(own) == wanted.trim_end_matches('/');
+    let own = configured.iter().filter_map(|source| source.destination.bucket()).find(|own| is_it(own));
+    let unknown =
+        || misused("PATH", &format!("no source has `{wanted}` as its destination: configure one, or name a tree"));
+    own.map(|own| Storehouse::Bucket(Box::new(own.clone()))).ok_or_else(unknown)
+}
+
 fn wanted(options: &Options, target: &Target, now: Timestamp) -> verify::Options {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = match target.place {
+        Storehouse::Tree(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        Storehouse::Bucket(_) => AT_ONCE,
+    };
     verify::Options {
         accounts: options.accounts.clone(),
         trails: options.trails.clone(),
@@ -142,7 +199,7 @@ fn wanted(options: &Options, target: &Target, now: Timestamp) -> verify::Options
         from: options.from,
         to: options.to,
         grace_seconds: options.grace,
-        jobs: options.jobs.map_or(processors, usize::from),
+        jobs: options.jobs.map_or(jobs, usize::from),
         now,
         keys: options.keys.clone(),
         sources: target.sources.iter().map(|source| copy_of(source, now)).collect(),
@@ -161,16 +218,39 @@ async fn one(
     config: Option<&Config>,
     target: Target,
     wanted: verify::Options,
+    process: &Process,
     quiet: bool,
     stop: &CancellationToken,
 ) -> Result<Option<Verified>, Error> {
-    let tree = Tree::open(&target.path)?;
     let rows = rows(config, &target).await;
+    match &target.place {
+        Storehouse::Tree(path) => judge(Tree::open(path)?, rows, wanted, quiet, stop).await,
+        Storehouse::Bucket(own) => {
+            let opened = stop.run_until_cancelled(open(&target.sources, own, process)).await;
+            let Some(vault) = opened.transpose()? else { return Ok(None) };
+            judge(vault, rows, wanted, quiet, stop).await
+        }
+    }
+}
+
+async fn open(sources: &[Source], own: &OwnBucket, process: &Process) -> Result<Vault, Error> {
+    let Some(source) = sources.first() else { return Err(misused("PATH", "no source is configured for it")) };
+    let reading = bucket::reading(source, own, process)?;
+    Vault::open(reading, sources.iter().map(|source| root(&source.prefix)).collect()).await
+}
+
+async fn judge<A: Archive + Send + 'static>(
+    archive: A,
+    rows: Option<LedgerRows>,
+    wanted: verify::Options,
+    quiet: bool,
+    stop: &CancellationToken,
+) -> Result<Option<Verified>, Error> {
     let work = tokio::task::spawn_blocking(move || {
         let rows = rows.as_ref().map(|rows| rows as &dyn Rows);
         match Bar::start(quiet) {
-            Some(bar) => verify::verify(&tree, rows, &wanted, &bar),
-            None => verify::verify(&tree, rows, &wanted, &Silent),
+            Some(bar) => verify::verify(&archive, rows, &wanted, &bar),
+            None => verify::verify(&archive, rows, &wanted, &Silent),
         }
     });
     match stop.run_until_cancelled(work).await {

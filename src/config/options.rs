@@ -296,7 +296,7 @@ pub struct Proof {
 }
 
 /// How the services are reached.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Another S3 endpoint; plain HTTP only on loopback.
     pub s3: Option<String>,

@@ -47,6 +47,7 @@ mod requests;
 mod spool;
 mod upload;
 
+pub use read::fetch;
 use requests::Requests;
 use spool::{Spool, Spooled, Waiting};
 use upload::{Manner, Upload, is_condition};

@@ -19,7 +19,8 @@ use crate::path::is_version;
 /// The folder of what is our own.
 pub const OWN: &str = ".trailsync/";
 const OBJECTS: &str = ".trailsync/objects/";
-const VERSIONS: &str = ".trailsync/versions/";
+/// The folder of later versions.
+pub const VERSIONS: &str = ".trailsync/versions/";
 /// Longest key that S3 takes, in bytes.
 pub const KEY_BYTES: usize = 1024;
 

@@ -38,6 +38,14 @@ pub fn assume_role_and_list_public_keys(role_arn: &str) -> Value {
     document(vec![allow(&["sts:AssumeRole"], role_arn), allow(&["cloudtrail:ListPublicKeys"], "*")])
 }
 
+/// The same with several roles.
+pub fn assume_roles_and_list_public_keys(role_arns: &[&str]) -> Value {
+    document(vec![
+        json!({"Effect": "Allow", "Action": ["sts:AssumeRole"], "Resource": role_arns}),
+        allow(&["cloudtrail:ListPublicKeys"], "*"),
+    ])
+}
+
 /// Writes copies below a prefix (empty for the whole bucket) and reads them again; removes nothing.
 pub fn write_copies(bucket: &str, prefix: &str) -> Value {
     let bucket_arn = format!("arn:aws:s3:::{bucket}");
