@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::policy::install::Attachment;
 
+mod archive;
 mod blame;
 mod content;
 mod newest;

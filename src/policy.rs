@@ -1,5 +1,6 @@
 //! The policy that narrows a session to what the configured work needs; what both sides install is in [`install`].
 
+pub mod archive;
 pub mod cloudformation;
 pub mod install;
 
@@ -234,6 +235,24 @@ pub(crate) mod tests {
     use crate::config::{Credentials, Destination, Endpoints, Poll, Role, Storage};
 
     /// A source as the simplest configuration makes it.
+    pub(crate) fn own_bucket() -> OwnBucket {
+        let role = source().role.map(|role| Role { arn: "arn:aws:iam::222222222222:role/Archive".into(), ..role });
+        OwnBucket {
+            bucket: "our-archive".into(),
+            prefix: "trails/acme".into(),
+            region: "eu-west-1".into(),
+            bucket_owner: Some("222222222222".into()),
+            role,
+            credentials: Credentials::Default,
+            endpoints: Endpoints::default(),
+            storage_class: None,
+            sse: None,
+            kms_key_id: None,
+            object_lock: None,
+            multipart_mib: 16,
+        }
+    }
+
     pub(crate) fn source() -> Source {
         let day = Duration::from_secs(86_400);
         Source {

@@ -20,7 +20,8 @@ fn linter() -> Option<PathBuf> {
     Some(program)
 }
 
-/// Three sources of one Account A: two through one role with a path, one through a role of its own.
+/// Three sources of one Account A: two through one role with a path, one through a role of its own, with copies in a
+/// bucket.
 const CONFIGURATION: &str = r#"
 [source.own]
 bucket = "example-trail-logs"
@@ -49,7 +50,15 @@ tags = { Team = "audit" }
 [source.all]
 bucket = "other-trail-logs"
 region = "eu-central-1"
-destination = { path = "/srv/trails/all" }
+[source.all.destination]
+bucket = "our-archive"
+prefix = "trails"
+region = "eu-central-1"
+kms_key_id = "arn:aws:kms:eu-central-1:222222222222:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+sse = "aws:kms"
+[source.all.destination.role]
+arn = "arn:aws:iam::222222222222:role/logs/Archive"
+session_name = "trailsync"
 [source.all.role]
 arn = "arn:aws:iam::111111111111:role/ReadAll"
 session_name = "trailsync"

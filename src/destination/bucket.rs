@@ -368,7 +368,8 @@ fn folder(own: &OwnBucket) -> String {
     if own.prefix.is_empty() { String::new() } else { format!("{}/", own.prefix) }
 }
 
-/// Sees that a bucket can be written, keeps conditions and has Object Lock where it must; leaves one small object there.
+/// Sees that a bucket can be written, keeps conditions, has Object Lock where it must, and lets us read, list and clean
+/// up; leaves one small object there.
 ///
 /// # Errors
 /// `Stream` with the mend when it cannot, or does not.
@@ -376,7 +377,9 @@ pub async fn probe(source: &config::Source, own: &OwnBucket, process: &Process) 
     let (keeper, client) = (keeper(source, own, process, 0)?, process.http.get(&own.endpoints)?);
     let reader = S3Source::new(&as_source(source, own), keeper.clone(), client.clone());
     let requests = Requests::new(own, keeper, client);
-    check(&requests, &reader, &Manner::of(own), process.clock.as_ref(), &folder(own)).await
+    let folder = folder(own);
+    check(&requests, &reader, &Manner::of(own), process.clock.as_ref(), &folder).await?;
+    prepare::rehearse(&requests, &reader, &format!("{folder}{}", name::OWN), PROBE).await
 }
 
 /// What must hold before anything is stored. A service that takes no notice of conditions would let copies be replaced.
@@ -413,7 +416,7 @@ fn retained(manner: &Manner, clock: &dyn Clock) -> Option<DateTime> {
     manner.lock.as_ref().map(|lock| DateTime::from_secs(until(lock.days)))
 }
 
-/// Whether anything of ours is there.
+/// Whether anything of ours is there; what a check of the bucket left does not count.
 ///
 /// # Errors
 /// As for [`Source::list`](crate::source::Source::list).
@@ -421,7 +424,8 @@ pub async fn holds_objects(source: &config::Source, own: &OwnBucket, process: &P
     let Reading { source: reader, prefix } = reading(source, own, process)?;
     for below in [name::OWN, &crate::layout::root(&source.prefix)] {
         let request = ListRequest { prefix: format!("{prefix}{below}"), ..ListRequest::default() };
-        if !reader.list(&request).await?.objects.is_empty() {
+        let probe = format!("{prefix}{}{PROBE}", name::OWN);
+        if reader.list(&request).await?.objects.iter().any(|listed| listed.key != probe) {
             return Ok(true);
         }
     }

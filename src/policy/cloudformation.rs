@@ -20,8 +20,14 @@ pub type Needed<'a> = (&'a Source, Installation);
 pub fn template(side: Side, needed: &[Needed<'_>]) -> Result<Value, String> {
     let account = one_account(side, needed)?;
     let (resources, outputs) = match side {
-        Side::Owner => roles(needed)?,
-        Side::Consumer => policies(needed),
+        Side::Owner => roles(needed, &READING)?,
+        Side::Consumer => {
+            let (mut resources, mut outputs) = policies(needed);
+            let (roles, of_roles) = roles(needed, &WRITING)?;
+            resources.extend(roles);
+            outputs.extend(of_roles);
+            (resources, outputs)
+        }
     };
     if resources.is_empty() {
         return Err("a template cannot add to the policy of a bucket, only replace what CloudTrail needs in it: \
@@ -49,7 +55,8 @@ pub fn template(side: Side, needed: &[Needed<'_>]) -> Result<Value, String> {
 fn one_account(side: Side, needed: &[Needed<'_>]) -> Result<String, String> {
     let documents = documents(needed).filter(|(_, document)| document.side() == side);
     let hangs_on_identity = |document: &Document| {
-        matches!(document.attachment, Attachment::RoleTrust | Attachment::RoleAccess | Attachment::Caller)
+        use Attachment::{ArchiveAccess, ArchiveTrust, Caller, RoleAccess, RoleTrust};
+        matches!(document.attachment, RoleTrust | RoleAccess | Caller | ArchiveTrust | ArchiveAccess)
     };
     let accounts: BTreeMap<String, String> = documents
         .filter(|(_, document)| hangs_on_identity(document))
@@ -77,18 +84,41 @@ fn of(installation: &Installation, attachment: Attachment) -> Option<&Document> 
 /// Resources and outputs.
 type Parts = (Map<String, Value>, Map<String, Value>);
 
+/// Roles of one use.
+struct Use {
+    role: fn(&Source) -> Option<&Role>,
+    trust: Attachment,
+    access: Attachment,
+    /// Its logical ids begin so.
+    id: &'static str,
+}
+
+/// Those that logs are read through.
+const READING: Use = Use {
+    role: |source| source.role.as_ref(),
+    trust: Attachment::RoleTrust,
+    access: Attachment::RoleAccess,
+    id: "Role",
+};
+
+/// Those that copies are written through.
+const WRITING: Use = Use {
+    role: |source| source.destination.bucket()?.role.as_ref(),
+    trust: Attachment::ArchiveTrust,
+    access: Attachment::ArchiveAccess,
+    id: "ArchiveRole",
+};
+
 /// Each role once, with a policy for every source that goes through it.
-fn roles(needed: &[Needed<'_>]) -> Result<Parts, String> {
+fn roles(needed: &[Needed<'_>], of_use: &Use) -> Result<Parts, String> {
     let (mut resources, mut outputs) = (Map::new(), Map::new());
     let mut known: BTreeMap<&str, String> = BTreeMap::new();
     for (source, installation) in needed {
-        let Some(role) = &source.role else { continue };
-        let (Some(trust), Some(access)) =
-            (of(installation, Attachment::RoleTrust), of(installation, Attachment::RoleAccess))
-        else {
+        let Some(role) = (of_use.role)(source) else { continue };
+        let (Some(trust), Some(access)) = (of(installation, of_use.trust), of(installation, of_use.access)) else {
             continue;
         };
-        let id = known.entry(&role.arn).or_insert_with(|| logical_id("Role", &source.name)).clone();
+        let id = known.entry(&role.arn).or_insert_with(|| logical_id(of_use.id, &source.name)).clone();
         let resource = resources.entry(id.clone()).or_insert_with(|| role_resource(role, &trust.policy));
         if resource["Properties"]["AssumeRolePolicyDocument"] != trust.policy {
             return Err(format!("two sources go through {} and would trust different callers", role.arn));
@@ -160,7 +190,8 @@ fn attached_to(arn: &str) -> Option<(&'static str, &str)> {
 
 fn by_hand(side: Side, needed: &[Needed<'_>]) -> Vec<Value> {
     let by_hand = |document: &Document| {
-        matches!(document.attachment, Attachment::KeyPolicy | Attachment::BucketPolicy) && document.side() == side
+        use Attachment::{ArchiveBucket, ArchiveKey, BucketPolicy, KeyPolicy};
+        matches!(document.attachment, KeyPolicy | BucketPolicy | ArchiveBucket | ArchiveKey) && document.side() == side
     };
     let entries = documents(needed).filter(|(_, document)| by_hand(document)).map(|(_, document)| {
         json!({

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Partition, Scope, folders, literal, one_or_many};
+use super::{Partition, Scope, archive, folders, literal, one_or_many};
 use crate::config::shape::{kms_parts, role_parts};
 use crate::config::{Role, Source};
 
@@ -25,6 +25,20 @@ pub mod sid {
     pub const ASSUME: &str = "TrailsyncAssume";
     /// `cloudtrail:ListPublicKeys`
     pub const PUBLIC_KEYS: &str = "TrailsyncPublicKeys";
+    /// Who may assume the role of the destination.
+    pub const ARCHIVE_TRUST: &str = "TrailsyncArchiveTrust";
+    /// `sts:AssumeRole` for that role.
+    pub const ARCHIVE_ASSUME: &str = "TrailsyncArchiveAssume";
+    /// `s3:ListBucket` of the destination, under its prefix.
+    pub const ARCHIVE_LIST: &str = "TrailsyncArchiveList";
+    /// `s3:PutObject` and what belongs to it.
+    pub const ARCHIVE_WRITE: &str = "TrailsyncArchiveWrite";
+    /// `s3:ListBucketMultipartUploads`, and the bucket's Object Lock.
+    pub const ARCHIVE_UPLOADS: &str = "TrailsyncArchiveUploads";
+    /// `kms:GenerateDataKey`
+    pub const ARCHIVE_ENCRYPT: &str = "TrailsyncArchiveEncrypt";
+    /// Nothing is written over.
+    pub const ARCHIVE_ONCE: &str = "TrailsyncArchiveOnce";
 }
 
 /// Whose account a document belongs into.
@@ -59,6 +73,14 @@ pub enum Attachment {
     BucketPolicy,
     /// A policy of the user or role that trailsync runs as.
     Caller,
+    /// The trust policy of the role that writes copies.
+    ArchiveTrust,
+    /// A policy of that role.
+    ArchiveAccess,
+    /// Statements for the policy of the bucket that copies go to.
+    ArchiveBucket,
+    /// Statements for the policy of the key that copies are encrypted with.
+    ArchiveKey,
 }
 
 impl Attachment {
@@ -70,15 +92,22 @@ impl Attachment {
             Self::KeyPolicy => "key-policy",
             Self::BucketPolicy => "bucket-policy",
             Self::Caller => "caller",
+            Self::ArchiveTrust => "archive-trust",
+            Self::ArchiveAccess => "archive-access",
+            Self::ArchiveBucket => "archive-bucket-policy",
+            Self::ArchiveKey => "archive-key-policy",
         }
     }
 
     /// What to do with the document, in one sentence.
     pub fn instruction(self) -> &'static str {
         match self {
-            Self::RoleTrust => "The trust policy of the role: replace the one that it has.",
-            Self::RoleAccess => "A permissions policy of the role, the only one that it needs.",
-            Self::KeyPolicy => "Add the statement to the policy of the key; what is in it already stays.",
+            Self::RoleTrust | Self::ArchiveTrust => "The trust policy of the role: replace the one that it has.",
+            Self::RoleAccess | Self::ArchiveAccess => "A permissions policy of the role, the only one that it needs.",
+            Self::KeyPolicy | Self::ArchiveKey => {
+                "Add the statement to the policy of the key; what is in it already stays."
+            }
+            Self::ArchiveBucket => "Add the statements to the policy of the bucket that the copies go to.",
             Self::BucketPolicy => "Add the statements to the policy of the bucket; what CloudTrail has in it stays.",
             Self::Caller => "A permissions policy of the user or role that trailsync runs as.",
         }
@@ -86,18 +115,20 @@ impl Attachment {
 
     fn side(self) -> Side {
         match self {
-            Self::Caller => Side::Consumer,
-            _ => Side::Owner,
+            Self::RoleTrust | Self::RoleAccess | Self::KeyPolicy | Self::BucketPolicy => Side::Owner,
+            Self::Caller | Self::ArchiveTrust | Self::ArchiveAccess | Self::ArchiveBucket | Self::ArchiveKey => {
+                Side::Consumer
+            }
         }
     }
 
     /// The most characters that IAM takes, white space left out ("IAM and AWS STS quotas"; S3 for bucket policies).
     fn most_characters(self) -> usize {
         match self {
-            Self::RoleTrust => 2_048,
-            Self::RoleAccess => 10_240,
-            Self::KeyPolicy => 32_768,
-            Self::BucketPolicy => 20_480,
+            Self::RoleTrust | Self::ArchiveTrust => 2_048,
+            Self::RoleAccess | Self::ArchiveAccess => 10_240,
+            Self::KeyPolicy | Self::ArchiveKey => 32_768,
+            Self::BucketPolicy | Self::ArchiveBucket => 20_480,
             Self::Caller => 6_144,
         }
     }
@@ -165,7 +196,7 @@ impl Principal {
         }
     }
 
-    fn arn_in(&self, partition: Partition) -> String {
+    pub(super) fn arn_in(&self, partition: Partition) -> String {
         self.arn.clone().unwrap_or_else(|| format!("arn:{}:iam::{}:root", partition.name, self.account))
     }
 }
@@ -190,11 +221,17 @@ pub fn configured_caller(source: &Source) -> Option<Principal> {
 /// Everything that `source` needs when `caller` runs trailsync.
 pub fn installation(source: &Source, caller: &Principal) -> Installation {
     let context = Context { source, caller, partition: Partition::of(&source.region) };
-    let documents = match &source.role {
-        Some(role) => context.through(role),
-        None => context.direct(),
+    let archive = source.destination.bucket().map(|own| archive::needed(source, own, caller));
+    let calling = archive.as_ref().map(|archive| archive.calling.clone()).unwrap_or_default();
+    let mut documents = match &source.role {
+        Some(role) => context.through(role, calling),
+        None => context.direct(calling),
     };
     let mut notes = context.notes(&documents);
+    if let Some(archive) = archive {
+        documents.extend(archive.documents);
+        notes.extend(archive.notes);
+    }
     notes.extend(documents.iter().filter_map(too_long));
     Installation { documents, notes }
 }
@@ -207,12 +244,17 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// Through a role of Account A.
-    fn through(&self, role: &Role) -> Vec<Document> {
+    fn through(&self, role: &Role, more: Vec<Value>) -> Vec<Document> {
         let owner = role_parts(&role.arn).map(|(_, account)| account.to_owned());
         let mut access = self.reading(None);
         access.extend(decrypting_identity(&self.keys_outside(owner.as_deref())));
         let mut documents = vec![
-            self.document(Attachment::RoleTrust, &role.arn, owner.clone(), vec![self.trust(role)]),
+            self.document(
+                Attachment::RoleTrust,
+                &role.arn,
+                owner.clone(),
+                vec![trusting(role, sid::TRUST, &self.caller.arn_in(self.partition))],
+            ),
             self.document(Attachment::RoleAccess, &role.arn, owner.clone(), access),
         ];
         let elsewhere = self.source.bucket_owner.clone().filter(|bucket| Some(bucket) != owner.as_ref());
@@ -223,12 +265,13 @@ impl Context<'_> {
         documents.extend(self.key_policies(&role.arn));
         let mut calling = vec![allow(sid::ASSUME, assuming(role), &role.arn)];
         calling.extend(self.public_keys());
+        calling.extend(more);
         documents.push(self.for_caller(calling));
         documents
     }
 
     /// Without a role: the bucket's policy names the caller, and the caller's own policy allows the same.
-    fn direct(&self) -> Vec<Document> {
+    fn direct(&self, more: Vec<Value>) -> Vec<Document> {
         let bucket = self.bucket();
         let caller = self.caller.arn_in(self.partition);
         let owner = self.source.bucket_owner.clone();
@@ -241,6 +284,7 @@ impl Context<'_> {
         let mut calling = self.reading(None);
         calling.extend(decrypting_identity(&self.keys_outside(Some(&self.caller.account))));
         calling.extend(self.public_keys());
+        calling.extend(more);
         documents.push(self.for_caller(calling));
         documents
     }
@@ -268,20 +312,6 @@ impl Context<'_> {
 
     fn bucket(&self) -> String {
         format!("arn:{}:s3:::{}", self.partition.name, self.source.bucket)
-    }
-
-    /// Who may assume the role, and under which external ID.
-    fn trust(&self, role: &Role) -> Value {
-        let mut statement = json!({
-            "Sid": sid::TRUST,
-            "Effect": "Allow",
-            "Principal": { "AWS": self.caller.arn_in(self.partition) },
-            "Action": one_or_many(&assuming(role)),
-        });
-        if let Some(id) = &role.external_id {
-            statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": id } });
-        }
-        statement
     }
 
     /// To list and read the configured folders, and to ask where the bucket is.
@@ -368,15 +398,29 @@ const AWS_EXAMPLES: &str = "Tighter than AWS's own examples on purpose. The Clou
     the whole bucket, which lets the reader list every account's keys and read the bucket's configuration. Here \
     `s3:ListBucket` is allowed only under the account's own `s3:prefix`.";
 
+/// Who may assume a role, and under which external ID.
+pub(super) fn trusting(role: &Role, sid: &str, caller: &str) -> Value {
+    let mut statement = json!({
+        "Sid": sid,
+        "Effect": "Allow",
+        "Principal": { "AWS": caller },
+        "Action": one_or_many(&assuming(role)),
+    });
+    if let Some(id) = &role.external_id {
+        statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": id } });
+    }
+    statement
+}
+
 /// What a session of this role needs to be allowed on both sides.
-fn assuming(role: &Role) -> Vec<String> {
+pub(super) fn assuming(role: &Role) -> Vec<String> {
     let mut actions = vec!["sts:AssumeRole"];
     actions.extend((!role.tags.is_empty()).then_some("sts:TagSession"));
     actions.extend(role.source_identity.is_some().then_some("sts:SetSourceIdentity"));
     actions.into_iter().map(str::to_owned).collect()
 }
 
-fn allow(sid: &str, actions: Vec<String>, resource: &str) -> Value {
+pub(super) fn allow(sid: &str, actions: Vec<String>, resource: &str) -> Value {
     json!({ "Sid": sid, "Effect": "Allow", "Action": one_or_many(&actions), "Resource": resource })
 }
 

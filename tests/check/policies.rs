@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fakeaws::BucketSpec;
+use fakeaws::{BucketSpec, RoleSpec};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use trailsync::cli::Exit;
@@ -10,7 +10,7 @@ use trailsync::cli::sync::{self, sync};
 use trailsync::config::Source;
 use trailsync::policy::install::{Attachment, Document, Principal, installation};
 
-use crate::stage::{A, BUCKET, DIGEST, KEY, LOG, REGION, Stage, USER, digest, log};
+use crate::stage::{A, B, BUCKET, DIGEST, KEY, LOG, REGION, Stage, USER, digest, log};
 
 /// A way of sharing: what the operator configures.
 struct Sharing {
@@ -18,7 +18,7 @@ struct Sharing {
     configure: fn(&mut Stage),
 }
 
-const SHARINGS: [Sharing; 6] = [
+const SHARINGS: [Sharing; 8] = [
     Sharing { name: "its own logs", configure: |_| {} },
     Sharing {
         name: "all logs, for a third party",
@@ -58,7 +58,44 @@ const SHARINGS: [Sharing; 6] = [
             encrypt(stage, KEY);
         },
     },
+    Sharing {
+        name: "copies in a bucket of one's own, through a role",
+        configure: |stage| {
+            archive(stage, B);
+            stage.set("destination.role.arn", &format!("arn:aws:iam::{B}:role/Archive"));
+            stage.set("destination.role.session_name", "archive");
+            stage.put("destination.role.session_policy", "false");
+        },
+    },
+    Sharing {
+        name: "copies in a bucket of another account of ours",
+        configure: |stage| archive(stage, "333333333333"),
+    },
 ];
+
+const ARCHIVE: &str = "our-archive";
+
+/// Copies go to a bucket of this account.
+fn archive(stage: &mut Stage, owner: &str) {
+    stage.world.add_bucket(BucketSpec::new(ARCHIVE, owner, REGION));
+    stage.world.add_role(B, "Archive", RoleSpec::default());
+    stage.drop_all("destination.");
+    let endpoint = stage.aws.endpoint();
+    for (option, value) in [
+        ("destination.bucket", ARCHIVE),
+        ("destination.prefix", "trails"),
+        ("destination.region", REGION),
+        ("destination.bucket_owner", owner),
+        ("destination.endpoints.s3", &endpoint),
+        ("destination.endpoints.sts", &endpoint),
+    ] {
+        stage.set(option, value);
+    }
+    stage.put("destination.endpoints.path_style", "true");
+    let (id, key) = (stage.path("id").display().to_string(), stage.path("key").display().to_string());
+    stage.set("destination.credentials.access_key_id_file", &id);
+    stage.set("destination.credentials.secret_access_key_file", &key);
+}
 
 fn encrypt(stage: &mut Stage, key: &str) {
     stage.put("kms_keys", &format!("[{key:?}]"));
@@ -84,21 +121,28 @@ fn install(stage: &Stage, documents: &[Document]) {
     stage.allow(policy(Attachment::RoleAccess));
     assert!(stage.world.set_user_policy(USER, policy(Attachment::Caller)));
     stage.world.set_bucket_policy(BUCKET, of(Attachment::BucketPolicy).map(|document| document.policy.clone()));
+    let archive = format!("arn:aws:iam::{B}:role/Archive");
+    if stage.world.set_role_trust(&archive, policy(Attachment::ArchiveTrust)) {
+        assert!(stage.world.set_role_policy(&archive, policy(Attachment::ArchiveAccess)));
+        stage.world.set_bucket_policy(ARCHIVE, of(Attachment::ArchiveBucket).map(|document| document.policy.clone()));
+    }
     for key in documents.iter().filter(|document| document.attachment == Attachment::KeyPolicy) {
         stage.world.set_key_policy(&key.target, key.policy.clone());
     }
 }
 
 /// The same documents without one action of one of them, for each that there is.
-fn each_action_less(documents: &[Document]) -> Vec<(String, Attachment, Vec<Document>)> {
+fn each_action_less(documents: &[Document]) -> Vec<(String, String, Attachment, Vec<Document>)> {
     let mut all = Vec::new();
     for (at, document) in documents.iter().enumerate() {
         let statements = document.policy["Statement"].as_array().expect("statements");
-        for (number, statement) in statements.iter().enumerate() {
+        let grants = |statement: &Value| statement["Effect"] == "Allow";
+        for (number, statement) in statements.iter().enumerate().filter(|(_, statement)| grants(statement)) {
             for action in actions(statement) {
                 let mut fewer = documents.to_vec();
                 remove(&mut fewer[at].policy, number, &action);
-                all.push((action, document.attachment, fewer));
+                let sid = statement["Sid"].as_str().expect("a name").to_owned();
+                all.push((action, sid, document.attachment, fewer));
             }
         }
     }
@@ -123,7 +167,10 @@ fn remove(policy: &mut Value, statement: usize, action: &str) {
     }
 }
 
-fn expected_hop(action: &str) -> &'static str {
+fn expected_hop(action: &str, sid: &str) -> &'static str {
+    if sid.starts_with("TrailsyncArchive") {
+        return "destination";
+    }
     match action {
         "sts:AssumeRole" | "sts:TagSession" | "sts:SetSourceIdentity" => "assume-role",
         "s3:GetBucketLocation" => "bucket",
@@ -158,12 +205,12 @@ async fn without_any_one_action_the_hop_that_needs_it_fails_and_names_it() {
     let mut tried = 0;
     for sharing in &SHARINGS {
         let (stage, _, documents) = shared(sharing).await;
-        for (action, attachment, fewer) in each_action_less(&documents) {
+        for (action, sid, attachment, fewer) in each_action_less(&documents) {
             install(&stage, &fewer);
             let found = stage.json().await;
             let found = &found["sources"][0];
             let story = format!("{}: {action} of {}", sharing.name, attachment.word());
-            assert_eq!(found["failed_at"], expected_hop(&action), "{story}: {found:#}");
+            assert_eq!(found["failed_at"], expected_hop(&action, &sid), "{story}: {found:#}");
             let hops = found["hops"].as_array().expect("hops");
             let failed = hops.iter().find(|hop| hop["state"] == "failed").expect("one that failed");
             assert_eq!(failed["permission"]["action"], action, "{story}: {failed:#}");
@@ -182,7 +229,7 @@ async fn without_any_one_action_the_hop_that_needs_it_fails_and_names_it() {
             tried += 1;
         }
     }
-    assert!(tried >= 40, "{tried}");
+    assert!(tried >= 50, "{tried}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,4 +260,36 @@ fn a_new_external_id_has_128_random_bits_that_sts_takes() {
     let text = String::from_utf8(out).expect("text");
     assert_eq!(text, "ab".repeat(16) + "\n");
     assert!(trailsync::config::shape::external_id(text.trim()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_of_the_archive_lets_nobody_write_over_a_copy_not_even_an_administrator() {
+    let sharing = SHARINGS.iter().find(|sharing| sharing.name.starts_with("copies in")).expect("one");
+    let (stage, _, documents) = shared(sharing).await;
+    install(&stage, &documents);
+    let everything =
+        json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]});
+    let admin = stage.world.add_user(B, "admin", everything);
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .region(aws_sdk_s3::config::Region::new(REGION))
+        .credentials_provider(aws_sdk_s3::config::Credentials::new(&admin.id, &admin.secret, None, None, "test"))
+        .endpoint_url(stage.aws.endpoint())
+        .force_path_style(true)
+        .build();
+    let client = aws_sdk_s3::Client::from_conf(config);
+    let put = |key: &'static str, condition: Option<&'static str>| {
+        let client = client.clone();
+        async move {
+            let put = client.put_object().bucket(ARCHIVE).key(key).set_if_none_match(condition.map(str::to_owned));
+            let sent = put.body(b"x".to_vec().into()).send().await;
+            sent.map(drop).map_err(|error| error.into_service_error().meta().code().unwrap_or_default().to_owned())
+        }
+    };
+    for key in ["trails/AWSLogs/a.json.gz", "trails/.trailsync/versions/0123456789abcdef/AWSLogs/a.json.gz"] {
+        assert_eq!(put(key, Some("*")).await, Ok(()), "{key}");
+        assert_eq!(put(key, None).await, Err("AccessDenied".to_owned()), "{key}");
+        assert_eq!(put(key, Some("*")).await, Err("PreconditionFailed".to_owned()), "{key}");
+    }
+    assert_eq!(put("trails/.trailsync/keys/eu-west-1.json", None).await, Ok(()), "our own small files are replaced");
 }

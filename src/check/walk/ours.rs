@@ -4,7 +4,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{Reader, Step, Walk, of_error, off_by};
 use crate::check::public_keys::{CloudTrail, PublicKeys as _};
-use crate::check::{Finding, Hop, State};
+use crate::check::{Finding, Hop, State, archive};
 use crate::clock::seconds_between;
 use crate::config::{Destination, OwnBucket, Storage, shape};
 use crate::destination::bucket;
@@ -64,7 +64,13 @@ impl Walk<'_> {
     async fn archive(&mut self, own: &OwnBucket) -> Step<()> {
         let tried = format!("to write under `{}` in the bucket {} only where nothing is", own.prefix, own.bucket);
         let probed = bucket::probe(self.source, own, self.process).await;
-        probed.map_err(|error| self.stop(of_error(Hop::Destination, &tried, &error)))?;
+        probed.map_err(|error| {
+            let mut finding = of_error(Hop::Destination, &tried, &error);
+            if let Some((permission, policy)) = archive::missing(&self.scene(), own, &error) {
+                (finding.permission, finding.policy) = (Some(permission), policy);
+            }
+            self.stop(finding)
+        })?;
         let locked = if own.object_lock.is_some() { ", and it has Object Lock" } else { "" };
         self.passed(Hop::Destination, tried, format!("the bucket keeps the condition{locked}"));
         Ok(())

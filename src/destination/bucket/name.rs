@@ -18,7 +18,8 @@ use crate::path::is_version;
 
 /// The folder of what is our own.
 pub const OWN: &str = ".trailsync/";
-const OBJECTS: &str = ".trailsync/objects/";
+/// The folder of copies whose keys look like our own.
+pub const OBJECTS: &str = ".trailsync/objects/";
 /// The folder of later versions.
 pub const VERSIONS: &str = ".trailsync/versions/";
 /// Longest key that S3 takes, in bytes.

@@ -36,6 +36,7 @@ impl S3Access for Access {
         let query = cx.uri().query().unwrap_or_default();
         let action = action(&op, query);
         let context = list_context(&op, query, known.caller.context(self.0.clock().now()));
+        let context = write_context(&op, cx.headers(), context);
         if may(&self.0, &known.caller, &action, &bucket, key.as_deref(), context) {
             Ok(())
         } else {
@@ -154,6 +155,22 @@ fn list_context(op: &str, query: &str, mut context: Context) -> Context {
     for name in ["delimiter", "max-keys"] {
         if let Some(value) = parameter(query, name) {
             context.set(&format!("s3:{name}"), value);
+        }
+    }
+    context
+}
+
+/// The keys that only writes have ("Enforce conditional writes on Amazon S3 buckets").
+fn write_context(op: &str, headers: &HeaderMap, mut context: Context) -> Context {
+    let creates = match op {
+        "PutObject" | "CopyObject" | "CompleteMultipartUpload" => true,
+        "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" => false,
+        _ => return context,
+    };
+    context.set("s3:ObjectCreationOperation", creates.to_string());
+    for name in ["if-none-match", "if-match"] {
+        if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
+            context.set(&format!("s3:{name}"), value.to_owned());
         }
     }
     context
