@@ -1,6 +1,6 @@
 //! `trailsync rebuild`: makes the database again from the copies, in a tree or a bucket, and their manifests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use crate::ledger::{Alarm, COPY_MISSING, Checkpoint, Commit, DATABASE, Failure, 
 use crate::manifest::{Entries, Generations, Manifests, sha256};
 use crate::mirror::{replaced, vanished};
 use crate::object::{ETag, Gzip};
+use crate::public_keys::{self, PublicKeys};
 use crate::record::Record;
 use crate::role::Process;
 use crate::window::AHEAD_SECONDS;
@@ -90,10 +91,11 @@ async fn rebuild_source(
     let days = work.take_manifests(&config.state.dir).await?;
     let (objects, foreign) = work.take_copies().await?;
     work.save_newest().await?;
+    let keys = work.take_keys().await?;
     let _ = writeln!(
         out,
         "{}: {days} sealed days, {} objects of them are not among the copies and are fetched again, {objects} \
-         copies that no manifest names, {foreign} files that are none of ours",
+         copies that no manifest names, {foreign} files that are none of ours, {keys} public keys",
         source.name, work.missing
     );
     Ok(())
@@ -190,6 +192,26 @@ impl Rebuild<'_> {
             self.ledger.commit(stream, *id, &Commit::default(), &progress, self.now).await?;
         }
         Ok(())
+    }
+
+    /// The public keys that are kept beside the copy: old ones may not be given again.
+    async fn take_keys(&self) -> Result<usize, Error> {
+        let regions: BTreeSet<_> = self.streams.values().map(|seen| seen.stream.region.clone()).collect();
+        let mut taken = 0;
+        for region in regions {
+            let name = public_keys::file_name(&region);
+            let Some(bytes) = self.shelf.kept(&name).await? else { continue };
+            match PublicKeys::parse(&bytes) {
+                Ok(keys) => {
+                    self.ledger.add_public_keys(&region, keys.all()).await?;
+                    taken += keys.all().len();
+                }
+                Err(why) => {
+                    warn!(source = %self.source.name, "`.trailsync/{}` is not taken: {why}", Shown(&name));
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// Records what is among the copies and in no manifest, hashing it.

@@ -109,3 +109,28 @@ async fn a_bucket_can_be_named_and_one_that_nobody_configured_is_refused_by_name
     assert_eq!(ran.status.code(), Some(2), "{ran:?}");
     assert!(String::from_utf8_lossy(&ran.stderr).contains("no source has `s3://another-bucket` as its destination"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuilt_state_proves_with_the_keys_beside_the_copy_when_nobody_gives_them_any_more() {
+    let shared = delivered().await;
+    let archive = Archive::new(&shared);
+    let user = format!("arn:aws:iam::{B}:user/mirror");
+    for program in [Program::archiving(&shared, &archive, ""), Program::new(&shared, "", "")] {
+        let policy = policies::assume_roles_and_list_public_keys(&[&shared.role, &archive.role]);
+        assert!(shared.world.set_user_policy(&user, policy));
+        mirrored(&program).await;
+        let proven = || async {
+            let ran = program.run(&["status", "--json"]).await;
+            let status: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+            status["accounts"][0]["proven_through"].as_str().map(str::to_owned)
+        };
+        let before = proven().await;
+        assert!(before.is_some(), "proven, while keys are given");
+        assert!(shared.world.set_user_policy(&user, policies::assume_roles(&[&shared.role, &archive.role])));
+        let rebuilt = program.run(&["rebuild", "--set-aside"]).await;
+        assert!(rebuilt.status.success(), "{rebuilt:?}");
+        assert!(String::from_utf8_lossy(&rebuilt.stdout).contains("1 public keys"), "{rebuilt:?}");
+        mirrored(&program).await;
+        assert_eq!(proven().await, before);
+    }
+}

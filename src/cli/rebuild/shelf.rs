@@ -13,9 +13,9 @@ use crate::assemble::holds_objects;
 use crate::clock::Timestamp;
 use crate::config::{Source, Storage};
 use crate::content::Hashing;
-use crate::destination::Place;
 use crate::destination::bucket::{self, Bucket, Reading, name};
 use crate::destination::local::{Found, Local, Walk};
+use crate::destination::{Destination as _, Place};
 use crate::error::{Class, Error, Report};
 use crate::identity;
 use crate::ledger::Ledger;
@@ -135,6 +135,14 @@ impl Shelf {
                 }
                 Ok(copies)
             }
+        }
+    }
+
+    /// A small file of our own that is kept beside the copies.
+    pub async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Tree { tree, .. } => tree.recall(name).await,
+            Self::Bucket { bucket, .. } => bucket.recall(name).await,
         }
     }
 
