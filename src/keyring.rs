@@ -22,6 +22,7 @@ use crate::retry::Delays;
 
 mod service;
 
+pub(crate) use service::client;
 pub use service::{CloudTrail, Given, ListPublicKeys};
 
 const DAY_SECONDS: i64 = 86_400;

@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -145,9 +145,7 @@ impl Moto {
         self.aws(&[&put[..], &[&document(for_user.into())]].concat());
         let put = ["iam", "put-role-policy", "--role-name", "ReadLogs", "--policy-name", "p", "--policy-document"];
         self.aws(&[&put[..], &[&document(read)]].concat());
-        let key = self.aws_json(&["iam", "create-access-key", "--user-name", "mirror"]);
-        let part = |name: &str| key["AccessKey"][name].as_str().expect("a part of a key").to_owned();
-        self.key = Some((part("AccessKeyId"), part("SecretAccessKey")));
+        self.key = Some(self.new_key("mirror"));
         // From here on moto checks every signature and asks its policies.
         assert_eq!(self.raw("POST", "/moto-api/reset-auth", "Content-Type: text/plain\r\n", b"0"), 200);
         role
@@ -242,18 +240,23 @@ fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn sync(configuration: &Path) -> String {
+/// The program, and nothing of what tests are told in the environment.
+fn trailsync(configuration: &Path, arguments: &[&str]) -> Output {
     let mut trailsync = Command::new(env!("CARGO_BIN_EXE_trailsync"));
-    // What tests are told in the environment is no option of the program.
     std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TRAILSYNC_")).for_each(|(name, _)| {
         trailsync.env_remove(name);
     });
-    let done = trailsync
+    trailsync
         .arg("--config")
         .arg(configuration)
-        .args(["--log", "warn", "sync", "--quiet"])
+        .args(["--log", "warn"])
+        .args(arguments)
         .output()
-        .expect("trailsync runs");
+        .expect("trailsync runs")
+}
+
+fn sync(configuration: &Path) -> String {
+    let done = trailsync(configuration, &["sync", "--quiet"]);
     let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{}: {said}{complained}", done.status);
     said.into_owned()
@@ -339,4 +342,97 @@ fn an_independent_service_takes_copies_once_locked_and_in_parts() {
     assert!(large["ETag"].as_str().is_some_and(|tag| tag.ends_with("-2\"")), "it went up in parts: {large}");
     let again = sync(&configuration);
     assert!(again.starts_with("0 objects") && again.contains(" 0 GET requests"), "nothing is fetched twice: {again}");
+}
+
+/// What hangs on the role and on the caller, as `trailsync policy` prints it.
+fn printed(configuration: &Path, caller: &str) -> BTreeMap<String, Value> {
+    let done = trailsync(configuration, &["policy", "--format", "json", "--caller", caller]);
+    let all: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    let documents = all["documents"].as_array().expect("documents").iter();
+    documents.map(|one| (one["attachment"].as_str().expect("a word").to_owned(), one["policy"].clone())).collect()
+}
+
+impl Moto {
+    /// Who may do everything, also when moto asks its policies.
+    fn administrator(&mut self) -> (String, String) {
+        self.aws(&["iam", "create-user", "--user-name", "admin"]);
+        let all = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+        let put = ["iam", "put-user-policy", "--user-name", "admin", "--policy-name", "p", "--policy-document", all];
+        self.aws(&put);
+        self.new_key("admin")
+    }
+
+    fn new_key(&self, user: &str) -> (String, String) {
+        let key = self.aws_json(&["iam", "create-access-key", "--user-name", user]);
+        let part = |name: &str| key["AccessKey"][name].as_str().expect("a part of a key").to_owned();
+        (part("AccessKeyId"), part("SecretAccessKey"))
+    }
+
+    /// A policy of the role and one of the caller; one without statements is none, for moto takes no empty one.
+    fn allow(&self, of: &str, name: &str, policy: &Value) {
+        let (put, delete) = (format!("put-{of}-policy"), format!("delete-{of}-policy"));
+        let which = [&format!("--{of}-name"), name, "--policy-name", "printed"];
+        if policy["Statement"].as_array().is_none_or(Vec::is_empty) {
+            self.aws(&[&["iam", &delete], &which[..]].concat());
+        } else {
+            let document = policy.to_string();
+            self.aws(&[&["iam", &put], &which[..], &["--policy-document", &document]].concat());
+        }
+    }
+}
+
+#[test]
+fn an_independent_judge_of_policies_lets_us_read_with_what_is_printed_and_not_with_less() {
+    let Some(programs) = witness() else { return };
+    let mut moto = Moto::start(programs);
+    assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
+    let log = format!(
+        "AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2023/07/11/{ACCOUNT}_CloudTrail_{REGION}_20230711T0005Z_abc.json.gz"
+    );
+    moto.put(&log, &[], &gzip(r#"{"Records":[]}"#));
+    let admin = moto.administrator();
+    let user = moto.aws_json(&["iam", "create-user", "--user-name", "mirror"]);
+    let user = user["User"]["Arn"].as_str().expect("an ARN").to_owned();
+    let work = tempfile::tempdir().expect("a directory");
+    let role = format!("arn:aws:iam::{ACCOUNT}:role/ReadLogs");
+    moto.key = Some(moto.new_key("mirror"));
+    let destination = format!("path = {:?}, allow_volatile = true", work.path().join("ours"));
+    let configuration = configuration(&moto, &role, work.path(), &destination);
+    // moto gives no public keys.
+    let mut text = std::fs::read_to_string(&configuration).expect("readable");
+    text = text.replace("[source.witnessed.role]", "kinds = [\"CloudTrail\"]\n[source.witnessed.role]");
+    std::fs::write(&configuration, text).expect("written");
+
+    moto.key = Some(admin);
+    let documents = printed(&configuration, &user);
+    let trust = documents["role-trust"].to_string();
+    moto.aws(&["iam", "create-role", "--role-name", "ReadLogs", "--assume-role-policy-document", &trust]);
+    let install = |documents: &BTreeMap<String, Value>| {
+        moto.allow("role", "ReadLogs", &documents["role-access"]);
+        moto.allow("user", "mirror", &documents["caller"]);
+    };
+    install(&documents);
+    assert_eq!(moto.raw("POST", "/moto-api/reset-auth", "Content-Type: text/plain\r\n", b"0"), 200);
+    let failed_at = || -> Value {
+        let done = trailsync(&configuration, &["check", "--json"]);
+        let said: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+        said["sources"][0]["failed_at"].clone()
+    };
+    assert_eq!(failed_at(), Value::Null, "with exactly what is printed");
+    assert!(sync(&configuration).starts_with("1 objects"));
+    for (attachment, action, hop) in [
+        ("caller", "sts:AssumeRole", "assume-role"),
+        ("role-access", "s3:GetBucketLocation", "bucket"),
+        ("role-access", "s3:ListBucket", "list"),
+        ("role-access", "s3:GetObject", "get"),
+    ] {
+        let mut fewer = documents.clone();
+        let statements = fewer.get_mut(attachment).and_then(|policy| policy["Statement"].as_array_mut());
+        let statements = statements.expect("statements");
+        let before = statements.len();
+        statements.retain(|statement| statement["Action"] != action);
+        assert_eq!(statements.len(), before - 1, "{action} stands alone in its statement");
+        install(&fewer);
+        assert_eq!(failed_at(), hop, "without {action}");
+    }
 }

@@ -3,18 +3,13 @@
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_cloudtrail::Client;
-use aws_sdk_cloudtrail::config::{BehaviorVersion, Builder, IdentityCache, Region, StalledStreamProtectionConfig};
+use aws_sdk_cloudtrail::config::{Builder, Region};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_types::retry::RetryConfig;
 use futures_util::future::BoxFuture;
-use std::time::Duration;
 
 use crate::config::Endpoints;
-use crate::source::client::answer::Bounded;
-use crate::source::client::{Failure, timeouts};
-
-const FIRST_BYTE: Duration = Duration::from_secs(10);
-const WHOLE_ANSWER: Duration = Duration::from_secs(20);
+use crate::keyring::client;
+use crate::source::client::Failure;
 
 /// Who gives the public keys of a region.
 pub(super) trait PublicKeys: Send + Sync {
@@ -27,18 +22,7 @@ pub(super) struct CloudTrail(Client);
 
 impl CloudTrail {
     pub fn new(endpoints: &Endpoints, base: Credentials, http: SharedHttpClient) -> Self {
-        let mut config = Builder::new()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(http)
-            .credentials_provider(SharedCredentialsProvider::new(base))
-            .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
-            .retry_config(RetryConfig::disabled())
-            .identity_cache(IdentityCache::no_cache())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .use_fips(endpoints.fips)
-            .use_dual_stack(endpoints.dual_stack)
-            .interceptor(Bounded::Always);
-        config.set_endpoint_url(endpoints.cloudtrail.clone());
+        let config = client(endpoints, http).credentials_provider(SharedCredentialsProvider::new(base));
         Self(Client::from_conf(config.build()))
     }
 }

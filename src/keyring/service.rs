@@ -62,18 +62,7 @@ pub struct CloudTrail {
 impl CloudTrail {
     /// A client for a source's endpoints.
     pub fn new(endpoints: &Endpoints, keeper: Arc<Keeper>, http: SharedHttpClient) -> Self {
-        let mut config = Builder::new()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
-            .retry_config(RetryConfig::disabled())
-            .identity_cache(IdentityCache::no_cache())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .use_fips(endpoints.fips)
-            .use_dual_stack(endpoints.dual_stack)
-            .interceptor(Bounded::Always);
-        config.set_endpoint_url(endpoints.cloudtrail.clone());
-        Self { client: Client::from_conf(config.build()), keeper, last: Mutex::new(None) }
+        Self { client: Client::from_conf(client(endpoints, http).build()), keeper, last: Mutex::new(None) }
     }
 
     async fn pages(&self, region: &str, (from, to): (Timestamp, Timestamp)) -> Result<Given, Error> {
@@ -116,6 +105,22 @@ impl CloudTrail {
     fn caller(&self) -> String {
         self.keeper.state().caller_arn.unwrap_or_else(|| "the base credentials' user or role".to_owned())
     }
+}
+
+/// A client as every use of the service has it: no retries, no cached identities.
+pub(crate) fn client(endpoints: &Endpoints, http: SharedHttpClient) -> Builder {
+    let mut config = Builder::new()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts(FIRST_BYTE, WHOLE_ANSWER))
+        .retry_config(RetryConfig::disabled())
+        .identity_cache(IdentityCache::no_cache())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .use_fips(endpoints.fips)
+        .use_dual_stack(endpoints.dual_stack)
+        .interceptor(Bounded::Always);
+    config.set_endpoint_url(endpoints.cloudtrail.clone());
+    config
 }
 
 impl ListPublicKeys for CloudTrail {
