@@ -26,7 +26,9 @@ use crate::account::{B, BUCKET, REGION, Shared};
 
 /// Time that passes only while somebody waits.
 #[derive(Clone, Default)]
-pub struct Waited(Arc<Mutex<Duration>>, Arc<Mutex<Option<Box<dyn Fn() + Send>>>>);
+pub struct Waited(Arc<Mutex<Duration>>, Arc<Mutex<Option<Does>>>);
+
+type Does = Box<dyn Fn() + Send>;
 
 impl Waited {
     pub fn total(&self) -> Duration {
