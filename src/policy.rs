@@ -56,16 +56,20 @@ pub fn session_policy(source: &Source) -> SessionPolicy {
 /// The policy that narrows a session to writing copies into a bucket of our own, and reading them again.
 ///
 /// Uploads that were left open are listed and aborted with it; nothing can be deleted. There is no wider one.
-pub fn archive_policy(own: &OwnBucket) -> SessionPolicy {
-    let narrow = archive_document(own, &own.prefix);
+pub fn archive_policy(source: &Source, own: &OwnBucket) -> SessionPolicy {
+    let narrow = archive_document(source, own, &own.prefix);
     let fits = narrow.len() <= MOST_CHARACTERS;
     let note = (!fits).then(|| {
         "a session policy for the prefix would be too long, so the session may write the whole bucket".to_owned()
     });
-    SessionPolicy { json: if fits { narrow } else { archive_document(own, "") }, narrowed_to: Scope::Bucket, note }
+    SessionPolicy {
+        json: if fits { narrow } else { archive_document(source, own, "") },
+        narrowed_to: Scope::Bucket,
+        note,
+    }
 }
 
-fn archive_document(own: &OwnBucket, prefix: &str) -> String {
+fn archive_document(source: &Source, own: &OwnBucket, prefix: &str) -> String {
     let partition = Partition::of(&own.region);
     let bucket = format!("arn:{}:s3:::{}", partition.name, own.bucket);
     let below = if prefix.is_empty() { "*".to_owned() } else { format!("{}/*", literal(prefix)) };
@@ -78,7 +82,7 @@ fn archive_document(own: &OwnBucket, prefix: &str) -> String {
     if !prefix.is_empty() {
         list["Condition"] = json!({ "StringLike": { "s3:prefix": below } });
     }
-    let document = json!({
+    let mut document = json!({
         "Version": "2012-10-17",
         "Statement": [
             list,
@@ -96,6 +100,10 @@ fn archive_document(own: &OwnBucket, prefix: &str) -> String {
             },
         ],
     });
+    if let Some(statements) = document["Statement"].as_array_mut().filter(|_| own.server_side_copy) {
+        let logs = format!("arn:{}:s3:::{}/*", partition.name, source.bucket);
+        statements.push(json!({ "Effect": "Allow", "Action": "s3:GetObject", "Resource": logs }));
+    }
     ascii(&document.to_string())
 }
 
@@ -238,6 +246,7 @@ pub(crate) mod tests {
     pub(crate) fn own_bucket() -> OwnBucket {
         let role = source().role.map(|role| Role { arn: "arn:aws:iam::222222222222:role/Archive".into(), ..role });
         OwnBucket {
+            server_side_copy: false,
             bucket: "our-archive".into(),
             prefix: "trails/acme".into(),
             region: "eu-west-1".into(),

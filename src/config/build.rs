@@ -129,6 +129,7 @@ fn own_bucket(source: &Section<'_>) -> Result<OwnBucket, Mistake> {
         kms_key_id: optional(section, "kms_key_id"),
         object_lock: section.has("object_lock").then(|| object_lock(section)).transpose()?,
         multipart_mib: section.integer("multipart_mib").unwrap_or(MULTIPART_MIB),
+        server_side_copy: section.flag("server_side_copy").unwrap_or(false),
     })
 }
 

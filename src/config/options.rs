@@ -230,6 +230,8 @@ pub struct OwnBucket {
     pub object_lock: Option<ObjectLock>,
     /// MiB above which a copy is uploaded in parts.
     pub multipart_mib: u64,
+    /// S3 copies objects itself where these credentials may read the source.
+    pub server_side_copy: bool,
 }
 
 /// Retention of copies, as S3 Object Lock keeps it.

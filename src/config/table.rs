@@ -318,6 +318,12 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.destination.multipart_mib", Kind::Integer { least: 5, most: 5_120 }, Absent)
         .doc("MiB above which a copy is uploaded in parts; unset, 16.")
         .example("16"),
+    option("source.*.destination.server_side_copy", Kind::Flag, Absent)
+        .doc(
+            "Let S3 copy objects itself, which saves the upload: for credentials of the destination that may read the \
+             source's bucket, too. Where the service does not let them, objects are uploaded.",
+        )
+        .example("true"),
     option(
         "source.*.destination.role.arn",
         Kind::Text { expected: "`arn:<partition>:iam::<account>:role/<name>`", fits: shape::role_arn },

@@ -39,6 +39,7 @@ use super::{
 };
 
 mod body;
+mod copy;
 mod explain;
 pub mod name;
 mod prepare;
@@ -47,6 +48,7 @@ mod requests;
 mod spool;
 mod upload;
 
+use copy::Copying;
 pub use read::fetch;
 use requests::Requests;
 use spool::{Spool, Spooled, Waiting};
@@ -74,6 +76,8 @@ pub struct Bucket {
     spool: Arc<Spool>,
     uploads: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
+    /// Objects are copied by the service where they can be.
+    copying: Option<Copying>,
     prepared: OnceCell<()>,
 }
 
@@ -111,6 +115,7 @@ impl Bucket {
             spool: Arc::new(spool),
             uploads: Arc::new(Semaphore::new(AT_ONCE)),
             clock: process.clock.clone(),
+            copying: own.server_side_copy.then(|| Copying::of(source)),
             prepared: OnceCell::new(),
         })
     }
@@ -130,7 +135,8 @@ impl Bucket {
     pub async fn prepare(&self) -> Result<(), Error> {
         let prepare = || async {
             let (requests, reader, manner) = (&self.requests, &self.reader, &self.manner);
-            check(requests, reader, manner, self.clock.as_ref(), &self.prefix).await?;
+            let copying = self.copying.as_ref();
+            check(requests, reader, manner, self.clock.as_ref(), &self.prefix, copying).await?;
             let prefixes = [self.logs.clone(), format!("{}{}", self.prefix, name::OWN)];
             prepare::abort_orphans(&self.requests, &prefixes).await;
             Ok(())
@@ -144,10 +150,12 @@ impl Bucket {
         content: &'a Content,
         metadata: Option<&'a Metadata>,
         waiting: &'a Waiting,
+        from: Option<&'a str>,
     ) -> Upload<'a> {
         let retained = retained(&self.manner, self.clock.as_ref());
         let (requests, reader, manner) = (&self.requests, &self.reader, &self.manner);
-        Upload { requests, reader, manner, retained, key, content, metadata, waiting }
+        let from = self.copying.as_ref().zip(from);
+        Upload { requests, reader, manner, retained, key, content, metadata, waiting, from }
     }
 
     async fn publish_one(&self, item: Item<Handle>) -> Result<Published, Error> {
@@ -157,7 +165,9 @@ impl Bucket {
         }
         let _permit = self.uploads.acquire().await;
         let staged = &item.staged;
-        let published = self.upload(&key, &staged.content, item.metadata.as_ref(), &staged.handle.0).publish().await;
+        let from = Some(item.place.key.as_str());
+        let upload = self.upload(&key, &staged.content, item.metadata.as_ref(), &staged.handle.0, from);
+        let published = upload.publish().await;
         reached("bucket_put");
         published
     }
@@ -212,7 +222,7 @@ impl Destination for Bucket {
         let spool = self.spool.clone();
         let Staged { content, handle } = self.blocking(move || finish(&spool, None, bytes, false)).await?;
         let _permit = self.uploads.acquire().await;
-        self.upload(&key, &content, None, &handle.0).write(false).await?;
+        self.upload(&key, &content, None, &handle.0, None).write(false).await?;
         reached("bucket_kept");
         Ok(())
     }
@@ -378,7 +388,8 @@ pub async fn probe(source: &config::Source, own: &OwnBucket, process: &Process) 
     let reader = S3Source::new(&as_source(source, own), keeper.clone(), client.clone());
     let requests = Requests::new(own, keeper, client);
     let folder = folder(own);
-    check(&requests, &reader, &Manner::of(own), process.clock.as_ref(), &folder).await?;
+    let copying = own.server_side_copy.then(|| Copying::of(source));
+    check(&requests, &reader, &Manner::of(own), process.clock.as_ref(), &folder, copying.as_ref()).await?;
     prepare::rehearse(&requests, &reader, &format!("{folder}{}", name::OWN), PROBE).await
 }
 
@@ -389,6 +400,7 @@ async fn check(
     manner: &Manner,
     clock: &dyn Clock,
     prefix: &str,
+    copying: Option<&Copying>,
 ) -> Result<(), Error> {
     if manner.lock.is_some() {
         prepare::check_lock(requests).await?;
@@ -397,11 +409,16 @@ async fn check(
     let bytes = b"Written only where nothing is.\n".to_vec();
     let (content, waiting, retained) = (content::of(&bytes, false), Waiting::alone(bytes), retained(manner, clock));
     let (content, waiting) = (&content, &waiting);
-    let upload = Upload { requests, reader, manner, retained, key: &key, content, metadata: None, waiting };
+    let upload = Upload { requests, reader, manner, retained, key: &key, content, metadata: None, waiting, from: None };
     for _ in 0..2 {
         match upload.write(true).await {
             Ok(()) => {}
-            Err(error) if is_condition(error.code()) => return Ok(()),
+            Err(error) if is_condition(error.code()) => {
+                return match copying {
+                    Some(copying) => upload.try_copying(copying).await,
+                    None => Ok(()),
+                };
+            }
             Err(error) => return Err(error),
         }
     }
@@ -485,6 +502,7 @@ async fn joined<T>(operation: &'static str, handle: JoinHandle<T>) -> Result<T, 
 /// # Errors
 /// `Stream` when the endpoints cannot be used.
 pub fn keeper(source: &config::Source, own: &OwnBucket, process: &Process, seed: u64) -> Result<Arc<Keeper>, Error> {
-    let narrowed = own.role.as_ref().filter(|role| role.session_policy).map(|_| crate::policy::archive_policy(own));
+    let narrowed =
+        own.role.as_ref().filter(|role| role.session_policy).map(|_| crate::policy::archive_policy(source, own));
     Keeper::connect_with(&as_source(source, own), narrowed, process, seed)
 }

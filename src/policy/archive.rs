@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::install::{Attachment, Document, Principal, allow, assuming, sid, trusting};
-use super::{Partition, literal, one_or_many};
+use super::{Partition, Scope, folders, literal, one_or_many};
 use crate::config::shape::{kms_parts, role_parts};
 use crate::config::{OwnBucket, Role, Source};
 use crate::destination::bucket::name::{OBJECTS, VERSIONS};
@@ -28,7 +28,7 @@ pub fn needed(source: &Source, own: &OwnBucket, caller: &Principal) -> Needed {
     let context = Context { source, own, partition: Partition::of(&own.region) };
     let (mut documents, calling) = match &own.role {
         Some(role) => (context.through(role, caller), assume(role, caller)),
-        None => (Vec::new(), context.writing()),
+        None => (Vec::new(), context.using()),
     };
     let writer = match &own.role {
         Some(role) => (role.arn.clone(), role_parts(&role.arn).map(|(_, account)| account.to_owned())),
@@ -36,6 +36,7 @@ pub fn needed(source: &Source, own: &OwnBucket, caller: &Principal) -> Needed {
     };
     documents.push(context.bucket_policy(&writer.0, writer.1.as_deref()));
     documents.extend(context.key_policy(&writer.0));
+    documents.extend(context.source_policy(&writer.0, writer.1.as_deref()));
     Needed { documents, calling, notes: context.notes() }
 }
 
@@ -58,7 +59,7 @@ impl Context<'_> {
         let trust = trusting(role, sid::ARCHIVE_TRUST, &caller.arn_in(self.partition));
         vec![
             self.document(Attachment::ArchiveTrust, &role.arn, account.clone(), vec![trust]),
-            self.document(Attachment::ArchiveAccess, &role.arn, account, self.writing()),
+            self.document(Attachment::ArchiveAccess, &role.arn, account, self.using()),
         ]
     }
 
@@ -82,6 +83,11 @@ impl Context<'_> {
         if self.own.prefix.is_empty() { String::new() } else { format!("{}/", literal(&self.own.prefix)) }
     }
 
+    /// What whoever writes is allowed.
+    fn using(&self) -> Vec<Value> {
+        self.writing().into_iter().chain(self.copying()).collect()
+    }
+
     /// To write copies where nothing is, to read them again, and to end uploads that were left open.
     fn writing(&self) -> Vec<Value> {
         let (bucket, folder) = (self.bucket(), self.folder());
@@ -102,6 +108,31 @@ impl Context<'_> {
         ];
         statements.extend(self.key().map(|key| self.encrypting(key)));
         statements
+    }
+
+    /// To read what S3 is to copy itself; nothing, where whoever writes may read it already.
+    fn copying(&self) -> Option<Value> {
+        let reads_already = self.own.role.is_none() && self.source.role.is_none();
+        (self.own.server_side_copy && !reads_already).then(|| {
+            let bucket = format!("arn:{}:s3:::{}", self.partition.name, self.source.bucket);
+            let below = folders(self.source, Scope::Accounts);
+            let objects: Vec<String> = below.iter().map(|folder| format!("{bucket}/{}*", literal(folder))).collect();
+            let mut get = allow(sid::ARCHIVE_COPY, vec!["s3:GetObject".to_owned()], &bucket);
+            get["Resource"] = one_or_many(&objects);
+            get
+        })
+    }
+
+    /// Account A's side of that.
+    fn source_policy(&self, writer: &str, account: Option<&str>) -> Option<Document> {
+        let mut statement = self.copying()?;
+        let owner = self.source.bucket_owner.clone();
+        if owner.as_deref() == account {
+            return None;
+        }
+        statement["Principal"] = json!({ "AWS": writer });
+        let bucket = format!("arn:{}:s3:::{}", self.partition.name, self.source.bucket);
+        Some(self.document(Attachment::BucketPolicy, &bucket, owner, vec![statement]))
     }
 
     /// Writes in parts read the key, too: S3 decrypts the parts to put them together.
@@ -240,6 +271,21 @@ mod tests {
         assert_eq!(of_key["Statement"][0]["Action"], json!(["kms:GenerateDataKey", "kms:Decrypt"]));
         let alias = archived(|own| own.kms_key_id = Some("arn:aws:kms:eu-west-1:222222222222:alias/copies".into()));
         assert_eq!(policy(&alias, Attachment::ArchiveKey), None);
+    }
+
+    #[test]
+    fn what_s3_copies_itself_may_be_read_by_whoever_writes_on_both_sides() {
+        let mut source = archived(|own| own.server_side_copy = true);
+        source.bucket_owner = Some("111111111111".into());
+        let access = policy(&source, Attachment::ArchiveAccess).unwrap();
+        let logs = "arn:aws:s3:::trail-logs/audit/AWSLogs/*";
+        let get = json!({ "Sid": "TrailsyncArchiveCopy", "Effect": "Allow", "Action": "s3:GetObject", "Resource": logs });
+        assert_eq!(access["Statement"][3], get);
+        let theirs = &policy(&source, Attachment::BucketPolicy).unwrap()["Statement"][0];
+        assert_eq!(theirs["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:role/Archive" }));
+        source.bucket_owner = Some("222222222222".into());
+        let theirs = policy(&source, Attachment::BucketPolicy).unwrap().to_string();
+        assert!(!theirs.contains("TrailsyncArchiveCopy"), "its own account needs none: {theirs}");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub mod sid {
     pub const ARCHIVE_UPLOADS: &str = "TrailsyncArchiveUploads";
     /// `kms:GenerateDataKey`
     pub const ARCHIVE_ENCRYPT: &str = "TrailsyncArchiveEncrypt";
+    /// `s3:GetObject` for what S3 copies itself.
+    pub const ARCHIVE_COPY: &str = "TrailsyncArchiveCopy";
     /// Nothing is written over.
     pub const ARCHIVE_ONCE: &str = "TrailsyncArchiveOnce";
 }

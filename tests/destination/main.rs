@@ -6,6 +6,7 @@ mod account;
 mod archive;
 mod bench;
 mod bucket;
+mod copying;
 #[path = "../support/hostile.rs"]
 mod hostile;
 mod suite;

@@ -74,6 +74,7 @@ impl Archived {
             kms_key_id: None,
             object_lock: None,
             multipart_mib: 5,
+            server_side_copy: false,
         };
         let process = Process::new(Arc::new(SystemClock), BTreeMap::from(variables));
         let inside = Inside { aws, source, own, process, spool: dir.join("spool"), state: Mutex::default() };

@@ -62,6 +62,7 @@ impl Archive {
             kms_key_id: None,
             object_lock: None,
             multipart_mib: 5,
+            server_side_copy: false,
         };
         change(&mut own);
         Self { role, own }

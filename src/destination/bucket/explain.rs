@@ -11,6 +11,7 @@ use crate::source::s3::class_of;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Put,
+    Copy,
     Head,
     CreateUpload,
     UploadPart,
@@ -24,6 +25,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "PutObject",
+            Self::Copy => "CopyObject",
             Self::Head => "HeadObject",
             Self::CreateUpload => "CreateMultipartUpload",
             Self::UploadPart => "UploadPart",
@@ -37,7 +39,7 @@ impl Operation {
     /// What must be allowed for it.
     fn permission(self) -> &'static str {
         match self {
-            Self::Put | Self::CreateUpload | Self::UploadPart | Self::CompleteUpload => "s3:PutObject",
+            Self::Put | Self::Copy | Self::CreateUpload | Self::UploadPart | Self::CompleteUpload => "s3:PutObject",
             Self::Head => "s3:GetObject",
             Self::AbortUpload => "s3:AbortMultipartUpload",
             Self::ListUploads => "s3:ListBucketMultipartUploads",

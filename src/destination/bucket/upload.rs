@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tracing::warn;
 
 use super::body::Piece;
+use super::copy::{Copied, Copying};
 use super::explain::{Operation, is_of_the_object};
 use super::read;
 use super::requests::Requests;
@@ -58,7 +59,7 @@ impl Manner {
         }
     }
 
-    fn lock_mode(&self) -> Option<ObjectLockMode> {
+    pub fn lock_mode(&self) -> Option<ObjectLockMode> {
         self.lock.as_ref().map(|lock| ObjectLockMode::from(lock.mode.as_str()))
     }
 }
@@ -75,11 +76,24 @@ pub struct Upload<'a> {
     pub content: &'a Content,
     pub metadata: Option<&'a Metadata>,
     pub waiting: &'a Waiting,
+    /// Where the service may copy it from, and under which key.
+    pub from: Option<(&'a Copying, &'a str)>,
 }
 
 impl Upload<'_> {
     /// Writes it, or says what stands in its place.
     pub async fn publish(&self) -> Result<Published, Error> {
+        if let Some((copying, key)) = self.from.filter(|(copying, _)| copying.is_on()) {
+            match self.copied(copying, key).await? {
+                Copied::Done => return Ok(Published::New),
+                Copied::Condition => {
+                    if let Some(published) = self.compare().await? {
+                        return Ok(published);
+                    }
+                }
+                Copied::Declined => {}
+            }
+        }
         for _ in 0..2 {
             let error = match self.write(true).await {
                 Ok(()) => return Ok(Published::New),
@@ -282,7 +296,7 @@ impl Upload<'_> {
     }
 
     /// What stands in its place; `None` when nothing does any more.
-    async fn compare(&self) -> Result<Option<Published>, Error> {
+    pub async fn compare(&self) -> Result<Option<Published>, Error> {
         let Some(there) = self.head().await? else { return Ok(None) };
         if there.content_length.and_then(|length| u64::try_from(length).ok()) != Some(self.content.size) {
             return Ok(Some(Published::Other));

@@ -218,12 +218,18 @@ pub(super) fn copy(
 ) -> Result<CopyObjectOutput, Failure> {
     let input = &request.input;
     let source = copy_source(world, caller, input)?;
-    let conditions = PutConditions { if_match: None, if_none_match: request.headers.contains_key("if-none-match") };
-    let stored = store(world, &input.bucket, &input.key, copied(&source, input), &conditions)?;
+    let deaf = Buckets::known(request)?.faults.contains(&Fault::IgnoresConditions);
+    let if_none_match = request.headers.contains_key("if-none-match") && !deaf;
+    let conditions = PutConditions { if_match: None, if_none_match };
+    let (mode, until) = (&input.object_lock_mode, &input.object_lock_retain_until_date);
+    let lock = lock(world, &input.bucket, mode.as_ref(), until.as_ref())?;
+    let spec = ObjectSpec { lock, ..copied(&source, input) };
+    let stored = store(world, &input.bucket, &input.key, spec, &conditions)?;
     let result = CopyObjectResult {
         e_tag: Some(ETag::Strong(stored.etag.clone())),
         last_modified: Some(stamp(&stored)),
         checksum_crc64nvme: checksum_of(&stored, ChecksumKind::Crc64Nvme),
+        checksum_sha256: checksum_of(&stored, ChecksumKind::Sha256),
         ..CopyObjectResult::default()
     };
     Ok(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() })
@@ -264,6 +270,8 @@ fn copied(source: &StoredObject, input: &CopyObjectInput) -> ObjectSpec {
     } else {
         (source.metadata.clone(), source.content_type.clone(), source.content_encoding.clone())
     };
+    let asked = input.checksum_algorithm.as_ref().filter(|algorithm| algorithm.as_str() == "SHA256");
+    let asked = asked.map(|_| ChecksumKind::Sha256);
     ObjectSpec {
         body: source.body.clone(),
         metadata,
@@ -271,7 +279,7 @@ fn copied(source: &StoredObject, input: &CopyObjectInput) -> ObjectSpec {
         content_encoding,
         storage_class,
         sse,
-        checksum: source.checksum.or(Some(ChecksumKind::Crc64Nvme)),
+        checksum: asked.or(source.checksum).or(Some(ChecksumKind::Crc64Nvme)),
         ..ObjectSpec::default()
     }
 }
