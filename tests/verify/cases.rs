@@ -278,6 +278,16 @@ fn backfill_digests_vouch_for_late_logs_with_the_keys_of_their_own_time() {
 }
 
 #[test]
+fn hours_before_the_first_digest_are_counted_back_from_it() {
+    let mut maker = Maker::chain("t", 6, 1);
+    maker.describe(Some(at(START - 20 * 60)));
+    [1, 2].into_iter().for_each(|end| maker.files.take_digest(&maker.digests[&end]));
+    let before = maker.digest_key(hour(0), false);
+    let expected = [before, maker.digests[&1].clone(), maker.digests[&2].clone()];
+    assert_eq!(found(&mut verified(&maker.files)), expected.map(|key| (Verdict::Gap, What::Hour, key)));
+}
+
+#[test]
 fn a_later_version_that_the_digest_vouches_for_is_named() {
     let mut maker = Maker::chain("t", 3, 1);
     let key = maker.logs[&2][0].clone();
@@ -359,6 +369,21 @@ fn a_range_is_judged_alone() {
     assert_eq!(found(&mut range(49, 50)).len(), 1);
     assert_eq!(found(&mut range(50, 60)), []);
     assert_eq!(found(&mut range(50, 62)).len(), 2, "the copy should reach to the time that is given");
+}
+
+#[test]
+fn a_range_that_cuts_an_hour_names_the_digest_of_the_whole_one() {
+    let mut maker = Maker::chain("t", 9, 1);
+    (3..=6).for_each(|end| maker.files.take_digest(&maker.digests[&end]));
+    let half = |number| at(START + number * HOUR + HOUR / 2);
+    let options = trailsync::verify::Options { from: Some(half(3)), to: Some(half(4)), ..options(10_000) };
+    let mut cut = trailsync::verify::verify(&maker.files, None, &options, &trailsync::verify::Silent).unwrap();
+    let seen: Vec<_> = all(&mut cut).into_iter().map(|finding| (finding.key, finding.from, finding.to)).collect();
+    let expected = [
+        (maker.digests[&4].clone(), Some(half(3)), Some(hour(4))),
+        (maker.digests[&5].clone(), Some(hour(4)), Some(half(4))),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]
