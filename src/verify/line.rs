@@ -121,7 +121,11 @@ impl Line {
         let document = match (&held.arrival.document, settled.verdict) {
             (Ok(document), Verdict::Valid) => document,
             _ => {
-                self.doubtful.push((held.arrival.end, held.arrival.key.clone()));
+                let end = held.arrival.end;
+                if self.identity.backfill {
+                    chain.unsure.insert(shift(end, -HOUR_SECONDS), end);
+                }
+                self.doubtful.push((end, held.arrival.key.clone()));
                 return walked;
             }
         };

@@ -272,9 +272,24 @@ fn backfill_digests_vouch_for_late_logs_with_the_keys_of_their_own_time() {
     let mut whole = verified(&maker.files);
     assert_eq!(found(&mut whole), []);
     assert_eq!(whole.tally.chains[0].backfills.of(Verdict::Valid), 1);
+    // Without the time its key is not known; what it names is then not called a plant.
     maker.sign(&key, hour(1), hour(2), std::slice::from_ref(&late), None, &[]);
-    let seen = found(&mut verified(&maker.files));
-    assert!(seen.contains(&(Verdict::Malformed, What::Metadata, key)), "{seen:?}");
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Malformed, What::Metadata, key)]);
+}
+
+#[test]
+fn a_log_whose_name_runs_ahead_of_its_digest_is_no_plant_when_that_digest_cannot_be_believed() {
+    let mut maker = Maker::chain("t", 2, 1);
+    let ahead = maker.log_key(3 * 60 + 4, 0);
+    maker.put(&ahead, gzip(b"{\"Records\":[]}"));
+    let key = maker.digest(hour(2), hour(3), std::slice::from_ref(&ahead));
+    (4..=6).for_each(|end| maker.hour(end, 1));
+    assert_eq!(found(&mut verified(&maker.files)), []);
+    let document = String::from_utf8(gunzip(&maker.files.0[&key])).unwrap();
+    maker.put(&key, gzip(document.replace(&ahead, "nothing").as_bytes()));
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Altered, What::Digest, key.clone())]);
+    maker.files.take_digest(&key);
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Gap, What::Hour, key)]);
 }
 
 #[test]
