@@ -5,15 +5,18 @@
 //! environment, see `tests/witness-requirements.txt`; `TRAILSYNC_WITNESS` says where it is, or `skip`.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write as _;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+
+#[path = "support/moto.rs"]
+mod moto;
+
+use moto::{Moto, witness};
 
 /// The account in which moto puts everybody.
 const ACCOUNT: &str = "123456789012";
@@ -21,76 +24,26 @@ const BUCKET: &str = "witnessed-trail-logs";
 /// Where copies go in the test that has a bucket as destination.
 const ARCHIVE: &str = "witnessed-archive";
 const REGION: &str = "us-east-1";
-const MEND: &str = "make it with `python3 -m venv target/witness && target/witness/bin/pip install -q -r \
-                    tests/witness-requirements.txt`, or set TRAILSYNC_WITNESS=skip";
 /// More than one page of the listing.
 const LOGS: usize = 1_030;
 
-/// Where the witness's programs are; `None` when it was sent away.
-fn witness() -> Option<PathBuf> {
-    let named = std::env::var_os("TRAILSYNC_WITNESS");
-    if named.as_deref() == Some(OsStr::new("skip")) {
-        println!("SKIPPED: TRAILSYNC_WITNESS=skip: no independent witness was heard");
-        return None;
-    }
-    let place = named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/witness"), PathBuf::from);
-    let programs = place.join("bin");
-    assert!(programs.join("moto_server").exists() && programs.join("aws").exists(), "no witness in {place:?}: {MEND}");
-    Some(programs)
-}
-
-/// A moto server of our own, ended with its owner.
-struct Moto {
-    server: Child,
-    address: SocketAddr,
-    programs: PathBuf,
+/// moto, and the key pair with which it is asked.
+struct Service {
+    moto: Moto,
     key: Option<(String, String)>,
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+impl Deref for Service {
+    type Target = Moto;
+
+    fn deref(&self) -> &Moto {
+        &self.moto
     }
 }
 
-impl Moto {
+impl Service {
     fn start(programs: PathBuf) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
-        let server = Command::new(programs.join("moto_server"))
-            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("moto starts");
-        let mut moto = Self { server, address, programs, key: None };
-        let patience = Instant::now() + Duration::from_secs(90);
-        while TcpStream::connect(address).is_err() {
-            assert!(moto.server.try_wait().expect("asked").is_none(), "moto ended at once: {MEND}");
-            assert!(Instant::now() < patience, "moto does not listen");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        moto
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// A bare request without a signature; the answer's status.
-    fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> u16 {
-        let mut stream = TcpStream::connect(self.address).expect("connected");
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n",
-            self.address
-        );
-        stream.write_all(&[head.as_bytes(), body].concat()).expect("sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("answered");
-        let answer = String::from_utf8_lossy(&answer);
-        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer}"))
+        Self { moto: Moto::start(programs), key: None }
     }
 
     /// The AWS CLI; what it says on stdout.
@@ -114,13 +67,6 @@ impl Moto {
 
     fn aws_json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.aws(arguments)).expect("JSON")
-    }
-
-    fn put(&self, key: &str, metadata: &[(&str, &str)], body: &[u8]) {
-        let metadata = metadata.iter().map(|(name, value)| format!("x-amz-meta-{name}: {value}\r\n"));
-        let headers = metadata.chain(["Content-Type: application/json\r\nContent-Encoding: gzip\r\n".into()]);
-        let status = self.raw("PUT", &format!("/{BUCKET}/{}", encoded(key)), &headers.collect::<String>(), body);
-        assert_eq!(status, 200, "{key}");
     }
 
     /// A user with a key, and a role that trusts exactly this user (moto does not know trust in an account's root).
@@ -152,11 +98,6 @@ impl Moto {
     }
 }
 
-fn encoded(key: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
-    key.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 fn gzip(text: &str) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(text.as_bytes()).expect("in memory");
@@ -164,32 +105,37 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// One stream of more than a page, a second region, two digests, and a name that a careless client would mangle.
-fn fill(moto: &Moto) -> Vec<String> {
+fn fill(moto: &Service) -> Vec<String> {
     let stream = |kind: &str, region: &str| format!("AWSLogs/{ACCOUNT}/{kind}/{region}/2023/07");
     for number in 0..LOGS {
         let (day, minute) = (10 + number % 9, number % 1_440);
         let time = format!("202307{day}T{:02}{:02}Z", minute / 60, minute % 60);
         let name = format!("{ACCOUNT}_CloudTrail_{REGION}_{time}_{number:016}.json.gz");
-        moto.put(&format!("{}/{day}/{name}", stream("CloudTrail", REGION)), &[], &gzip(&format!("{{\"n\":{number}}}")));
+        moto.put(
+            BUCKET,
+            &format!("{}/{day}/{name}", stream("CloudTrail", REGION)),
+            [],
+            &gzip(&format!("{{\"n\":{number}}}")),
+        );
     }
     let elsewhere =
         format!("{}/11/{ACCOUNT}_CloudTrail_eu-west-1_20230711T0005Z_abc.json.gz", stream("CloudTrail", "eu-west-1"));
-    moto.put(&elsewhere, &[], &gzip("{}"));
-    moto.put(&format!("{}/11/a b+c&d=e,f.json.gz", stream("CloudTrail", REGION)), &[], &gzip("{\"odd\":1}"));
+    moto.put(BUCKET, &elsewhere, [], &gzip("{}"));
+    moto.put(BUCKET, &format!("{}/11/a b+c&d=e,f.json.gz", stream("CloudTrail", REGION)), [], &gzip("{\"odd\":1}"));
     let digest = |hour: u32| {
         let folder = format!("{}/11", stream("CloudTrail-Digest", REGION));
         let name = format!("{ACCOUNT}_CloudTrail-Digest_{REGION}_trail_{REGION}_20230711T{hour:02}0000Z.json.gz");
         let key = format!("{folder}/{name}");
         let signature = format!("{hour:02x}").repeat(256);
         let metadata = [("signature", signature.as_str()), ("signature-algorithm", "SHA256withRSA")];
-        moto.put(&key, &metadata, &gzip("{\"digest\":true}"));
+        moto.put(BUCKET, &key, metadata, &gzip("{\"digest\":true}"));
         key
     };
     vec![digest(1), digest(2)]
 }
 
 /// `destination` has `{id}` and `{secret}` where the files of the key pair are named.
-fn configuration(moto: &Moto, role: &str, work: &Path, destination: &str) -> PathBuf {
+fn configuration(moto: &Service, role: &str, work: &Path, destination: &str) -> PathBuf {
     let (id, secret) = moto.key.clone().expect("a key");
     let file = |name: &str, text: &str, mode| {
         let path = work.join(name);
@@ -265,7 +211,7 @@ fn sync(configuration: &Path) -> String {
 #[test]
 fn the_copy_of_an_independent_service_is_the_one_that_the_aws_cli_makes() {
     let Some(programs) = witness() else { return };
-    let mut moto = Moto::start(programs);
+    let mut moto = Service::start(programs);
     assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
     let digests = fill(&moto);
     let role = moto.shared_role();
@@ -298,7 +244,7 @@ fn the_copy_of_an_independent_service_is_the_one_that_the_aws_cli_makes() {
 #[test]
 fn an_independent_service_takes_copies_once_locked_and_in_parts() {
     let Some(programs) = witness() else { return };
-    let mut moto = Moto::start(programs);
+    let mut moto = Service::start(programs);
     assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
     assert_eq!(moto.raw("PUT", &format!("/{ARCHIVE}"), "x-amz-bucket-object-lock-enabled: true\r\n", b""), 200);
     let digests = fill(&moto);
@@ -310,7 +256,7 @@ fn an_independent_service_takes_copies_once_locked_and_in_parts() {
     let large_key = format!(
         "AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2023/07/12/{ACCOUNT}_CloudTrail_{REGION}_20230712T0005Z_large.json.gz"
     );
-    moto.put(&large_key, &[], &large);
+    moto.put(BUCKET, &large_key, [], &large);
     let role = moto.shared_role();
     let work = tempfile::tempdir().expect("a directory");
     let endpoint = moto.endpoint();
@@ -352,7 +298,7 @@ fn printed(configuration: &Path, caller: &str) -> BTreeMap<String, Value> {
     documents.map(|one| (one["attachment"].as_str().expect("a word").to_owned(), one["policy"].clone())).collect()
 }
 
-impl Moto {
+impl Service {
     /// Who may do everything, also when moto asks its policies.
     fn administrator(&mut self) -> (String, String) {
         self.aws(&["iam", "create-user", "--user-name", "admin"]);
@@ -384,12 +330,12 @@ impl Moto {
 #[test]
 fn an_independent_judge_of_policies_lets_us_read_with_what_is_printed_and_not_with_less() {
     let Some(programs) = witness() else { return };
-    let mut moto = Moto::start(programs);
+    let mut moto = Service::start(programs);
     assert_eq!(moto.raw("PUT", &format!("/{BUCKET}"), "", b""), 200);
     let log = format!(
         "AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2023/07/11/{ACCOUNT}_CloudTrail_{REGION}_20230711T0005Z_abc.json.gz"
     );
-    moto.put(&log, &[], &gzip(r#"{"Records":[]}"#));
+    moto.put(BUCKET, &log, [], &gzip(r#"{"Records":[]}"#));
     let admin = moto.administrator();
     let user = moto.aws_json(&["iam", "create-user", "--user-name", "mirror"]);
     let user = user["User"]["Arn"].as_str().expect("an ARN").to_owned();

@@ -5,7 +5,7 @@ use super::finding::{Finding, Verdict, What};
 use super::settle::{Held, Keys, Settled};
 use super::tally::{Chain, Hours};
 use crate::chain::{self, Gap, HOUR_SECONDS, Joint, Seen, Why};
-use crate::clock::{Timestamp, shift};
+use crate::clock::{Timestamp, seconds_between, shift};
 use crate::digest::{Digest, Name};
 
 /// The folder and trail of a chain, for naming digests that are not here.
@@ -121,7 +121,11 @@ impl Line {
         let document = match (&held.arrival.document, settled.verdict) {
             (Ok(document), Verdict::Valid) => document,
             _ => {
-                self.doubtful.push((held.arrival.end, held.arrival.key.clone()));
+                let end = held.arrival.end;
+                if self.identity.backfill {
+                    chain.unsure.insert(shift(end, -HOUR_SECONDS), end);
+                }
+                self.doubtful.push((end, held.arrival.key.clone()));
                 return walked;
             }
         };
@@ -207,8 +211,12 @@ impl Line {
             return;
         }
         let evidence = span.oldest.map_or(hour_before, |oldest| hour_before.min(oldest));
-        let gap = Gap { from: floor.unwrap_or(evidence), to: next.start, why: Why::Absent };
-        self.gap(gap, span, chain, findings);
+        // Counted back from the digest that is here: so the ones before it were named.
+        let from = floor.unwrap_or(evidence);
+        let first = shift(from, seconds_between(from, next.start).rem_euclid(HOUR_SECONDS));
+        for (from, to) in [(from, first), (first, next.start)].into_iter().filter(|(from, to)| from < to) {
+            self.gap(Gap { from, to, why: Why::Absent }, span, chain, findings);
+        }
     }
 
     /// The one before is not the one that this digest names.
@@ -254,25 +262,27 @@ impl Line {
         if self.identity.backfill || to < from || (to == from && gap.to > gap.from) {
             return;
         }
-        let gap = Gap { from, to, ..gap };
         if gap.is_expected() {
             chain.push(from, to, Hours::Stopped);
             let detail = "logging was stopped, and started again later".to_owned();
-            return findings.push(self.hour(Verdict::Stopped, from, to, detail));
+            return findings.push(self.hour(Verdict::Stopped, (from, to), to, detail));
         }
         if from == to {
-            return findings.push(self.hour(Verdict::Gap, from, to, why(gap.why).to_owned()));
+            return findings.push(self.hour(Verdict::Gap, (from, to), to, why(gap.why).to_owned()));
         }
-        for (from, to) in gap.hours() {
+        // A range that is asked for may cut an hour; its digest is named by the whole one.
+        for (start, end) in gap.hours().filter(|(start, end)| *start < to && from < *end) {
             chain.gap_hours += 1;
-            findings.push(self.hour(Verdict::Gap, from, to, why(gap.why).to_owned()));
+            let part = (start.max(from), end.min(to));
+            findings.push(self.hour(Verdict::Gap, part, end, why(gap.why).to_owned()));
         }
         chain.push(from, to, Hours::Gap);
     }
 
-    fn hour(&self, verdict: Verdict, from: Timestamp, to: Timestamp, detail: String) -> Finding {
+    /// An hour, or the part of it that is asked for, and the name of the digest that would end at `end`.
+    fn hour(&self, verdict: Verdict, (from, to): (Timestamp, Timestamp), end: Timestamp, detail: String) -> Finding {
         let Identity { account, region, trail, home, folder, .. } = &self.identity;
-        let key = Name { trail, home, end: to, backfill: false }.key(folder, account, region, to);
+        let key = Name { trail, home, end, backfill: false }.key(folder, account, region, end);
         Finding { from: Some(from), to: Some(to), ..self.finding(verdict, What::Hour, key, detail) }
     }
 

@@ -12,7 +12,7 @@ use super::line::{Identity, Line, Span, Walked};
 use super::places::{DIGESTS, Folders, Spot};
 use super::recorded::{Stored, stream_of};
 use super::settle::{Held, Keys};
-use super::tally::{Chain, Hours};
+use super::tally::Chain;
 use super::work::{Asked, By, Job, Standing, lock};
 use crate::chain::HOUR_SECONDS;
 use crate::clock::{Timestamp, shift};
@@ -23,6 +23,8 @@ use crate::layout::{Day, KINDS, Kind, Stream};
 
 /// A log's name may be this much older than its delivery, without being late.
 const DELIVERY_SECONDS: i64 = 600;
+/// And this much newer: names are five-minute marks, the next one as often as the last.
+const AHEAD_SECONDS: i64 = 300;
 /// From so many hours with logs on, half of them with unnamed ones speak for another trail.
 const LEAST_HOURS: usize = 6;
 /// What a digest names may be dated so far from the range that is asked for.
@@ -313,8 +315,9 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
         let Some(at) = at else { return Standing { why: Some("CloudTrail names no log like this"), ..unreferenced } };
         let known = |time| chains().filter_map(move |chain| chain.at(time)).collect::<Vec<_>>();
         let (then, soon) = (known(at), known(shift(at, DELIVERY_SECONDS)));
-        let is_open = |hours: &Hours| matches!(hours, Hours::Gap | Hours::Unproven);
-        if then.iter().chain(&soon).any(is_open) {
+        // It may have come in an hour of which nothing can be believed, and its digest would name it.
+        let is_open = |time| chains().any(|chain| chain.is_open(time));
+        if [shift(at, -AHEAD_SECONDS), at, shift(at, DELIVERY_SECONDS)].into_iter().any(is_open) {
             return unsaid(Verdict::Unknown);
         }
         if !then.is_empty() && !soon.is_empty() {

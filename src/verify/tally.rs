@@ -84,6 +84,8 @@ pub struct Chain {
     pub gap_hours: u64,
     /// Its time, in order.
     pub runs: Vec<Run>,
+    /// Hours with a backfill digest that cannot be believed.
+    pub unsure: BTreeMap<Timestamp, Timestamp>,
     /// Hours in which a named log is not as it was.
     pub bad: BTreeMap<Timestamp, Timestamp>,
     /// Fingerprints of the keys that verified it.
@@ -176,6 +178,7 @@ impl Chain {
             logs: Counts::default(),
             gap_hours: 0,
             runs: Vec::new(),
+            unsure: BTreeMap::new(),
             bad: BTreeMap::new(),
             keys: BTreeSet::new(),
             origins: BTreeSet::new(),
@@ -229,6 +232,13 @@ impl Chain {
         let after = self.runs.partition_point(|run| run.from <= time);
         let run = self.runs.get(after.checked_sub(1)?)?;
         (time < run.to).then_some(run.hours)
+    }
+
+    /// A digest that would name what was delivered then is gone, or cannot be believed.
+    pub fn is_open(&self, time: Timestamp) -> bool {
+        // All are an hour long: the last one that began holds it, if any does.
+        let is_unsure = self.unsure.range(..=time).next_back().is_some_and(|(_, to)| time < *to);
+        is_unsure || matches!(self.at(time), Some(Hours::Gap | Hours::Unproven))
     }
 }
 

@@ -272,9 +272,34 @@ fn backfill_digests_vouch_for_late_logs_with_the_keys_of_their_own_time() {
     let mut whole = verified(&maker.files);
     assert_eq!(found(&mut whole), []);
     assert_eq!(whole.tally.chains[0].backfills.of(Verdict::Valid), 1);
+    // Without the time its key is not known; what it names is then not called a plant.
     maker.sign(&key, hour(1), hour(2), std::slice::from_ref(&late), None, &[]);
-    let seen = found(&mut verified(&maker.files));
-    assert!(seen.contains(&(Verdict::Malformed, What::Metadata, key)), "{seen:?}");
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Malformed, What::Metadata, key)]);
+}
+
+#[test]
+fn a_log_whose_name_runs_ahead_of_its_digest_is_no_plant_when_that_digest_cannot_be_believed() {
+    let mut maker = Maker::chain("t", 2, 1);
+    let ahead = maker.log_key(3 * 60 + 4, 0);
+    maker.put(&ahead, gzip(b"{\"Records\":[]}"));
+    let key = maker.digest(hour(2), hour(3), std::slice::from_ref(&ahead));
+    (4..=6).for_each(|end| maker.hour(end, 1));
+    assert_eq!(found(&mut verified(&maker.files)), []);
+    let document = String::from_utf8(gunzip(&maker.files.0[&key])).unwrap();
+    maker.put(&key, gzip(document.replace(&ahead, "nothing").as_bytes()));
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Altered, What::Digest, key.clone())]);
+    maker.files.take_digest(&key);
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Gap, What::Hour, key)]);
+}
+
+#[test]
+fn hours_before_the_first_digest_are_counted_back_from_it() {
+    let mut maker = Maker::chain("t", 6, 1);
+    maker.describe(Some(at(START - 20 * 60)));
+    [1, 2].into_iter().for_each(|end| maker.files.take_digest(&maker.digests[&end]));
+    let before = maker.digest_key(hour(0), false);
+    let expected = [before, maker.digests[&1].clone(), maker.digests[&2].clone()];
+    assert_eq!(found(&mut verified(&maker.files)), expected.map(|key| (Verdict::Gap, What::Hour, key)));
 }
 
 #[test]
@@ -359,6 +384,21 @@ fn a_range_is_judged_alone() {
     assert_eq!(found(&mut range(49, 50)).len(), 1);
     assert_eq!(found(&mut range(50, 60)), []);
     assert_eq!(found(&mut range(50, 62)).len(), 2, "the copy should reach to the time that is given");
+}
+
+#[test]
+fn a_range_that_cuts_an_hour_names_the_digest_of_the_whole_one() {
+    let mut maker = Maker::chain("t", 9, 1);
+    (3..=6).for_each(|end| maker.files.take_digest(&maker.digests[&end]));
+    let half = |number| at(START + number * HOUR + HOUR / 2);
+    let options = trailsync::verify::Options { from: Some(half(3)), to: Some(half(4)), ..options(10_000) };
+    let mut cut = trailsync::verify::verify(&maker.files, None, &options, &trailsync::verify::Silent).unwrap();
+    let seen: Vec<_> = all(&mut cut).into_iter().map(|finding| (finding.key, finding.from, finding.to)).collect();
+    let expected = [
+        (maker.digests[&4].clone(), Some(half(3)), Some(hour(4))),
+        (maker.digests[&5].clone(), Some(hour(4)), Some(half(4))),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]
