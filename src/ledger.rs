@@ -19,6 +19,7 @@ use crate::record::Record;
 use crate::window::{Memory, Scope};
 
 mod audit;
+mod days;
 mod keys;
 mod open;
 mod place;
@@ -27,10 +28,11 @@ mod report;
 mod scrub;
 
 pub use audit::AuditCommit;
+pub use days::Mark;
 pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use proof::{ChainRow, DigestRow, ProofCommit};
-pub use report::{AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
+pub use report::{AlarmCount, AlarmRow, CheckpointRow, QuarantineRow, SessionRow};
 pub use scrub::{ScrubCommit, ScrubRow};
 
 /// The open database.

@@ -26,6 +26,7 @@ use crate::records::Records;
 use crate::source::Source;
 
 mod audit;
+pub mod cover;
 mod judge;
 mod reconcile;
 pub mod spans;

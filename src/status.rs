@@ -1,16 +1,19 @@
 //! What the state means, in the words that page, terminal and JSON share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
-use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, ScrubRow, SessionRow};
+use crate::ledger::{
+    AlarmCount, AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, ScrubRow, SessionRow, StreamId,
+};
 
 mod proof;
 
+use proof::Proofs;
 pub use proof::{Proof, Proving};
 
 /// How a stream or an account is.
@@ -31,16 +34,26 @@ pub enum Condition {
     Failing,
 }
 
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Condition {
+    /// Every one, best first.
+    pub const ALL: [Self; 6] = [Self::Current, Self::CatchingUp, Self::New, Self::Unknown, Self::Late, Self::Failing];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Current => "current",
             Self::CatchingUp => "catching up",
             Self::New => "new",
             Self::Unknown => "unknown",
             Self::Late => "late",
             Self::Failing => "failing",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -50,6 +63,8 @@ pub const UNKNOWN_FOLDER: &str = "unknown_folder";
 pub const UNDISCOVERED: &str = "undiscovered";
 /// Kind of alarm: a configured account of which there is nothing.
 pub const NOTHING_THERE: &str = "nothing_there";
+/// Kinds that an account's condition, or the list of folders, tells already.
+const OF_DISCOVERY: [&str; 3] = [UNKNOWN_FOLDER, UNDISCOVERED, NOTHING_THERE];
 
 /// Beyond this an object that is not here makes its stream late.
 const LATE_SECONDS: i64 = 3600;
@@ -77,6 +92,8 @@ pub struct Status {
     pub quarantine: Vec<QuarantineRow>,
     /// What somebody must look at.
     pub alarms: Vec<AlarmRow>,
+    /// How many there are of each kind, shown or not.
+    pub alarm_counts: Vec<AlarmCount>,
     /// Folders that are not mirrored.
     pub unknown_folders: Vec<AlarmRow>,
     /// Regions whose public keys cannot be asked for, and why.
@@ -104,6 +121,12 @@ pub struct Account {
 /// A stream of an account.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stream {
+    /// Number of the stream in the state.
+    #[serde(skip)]
+    pub id: StreamId,
+    /// Key prefix of all its objects.
+    #[serde(skip)]
+    pub prefix: String,
     /// Kind.
     pub kind: String,
     /// Region.
@@ -165,6 +188,7 @@ pub struct Rows {
     pub sessions: Vec<SessionRow>,
     pub quarantine: Vec<QuarantineRow>,
     pub alarms: Vec<AlarmRow>,
+    pub alarm_counts: Vec<AlarmCount>,
     pub chains: Vec<ChainRow>,
     pub key_requests: Vec<KeyRequestRow>,
     pub scrubs: Vec<ScrubRow>,
@@ -174,17 +198,7 @@ impl Status {
     /// Says what the rows mean at `now`.
     pub fn of(rows: Rows, now: Timestamp) -> Self {
         let rows = rows.configured();
-        let mut accounts: Vec<Account> = Vec::new();
-        for row in &rows.checkpoints {
-            let stream = stream_of(row, Proof::of(row, &rows), now);
-            let same = |a: &&mut Account| {
-                a.source == row.source && a.account == row.account && a.organization == row.organization
-            };
-            match accounts.iter_mut().find(same) {
-                Some(account) => account.add(stream),
-                None => accounts.push(Account::of(row, stream)),
-            }
-        }
+        let mut accounts = accounts(&rows, now);
         let (undiscovered, alarms): (Vec<_>, Vec<_>) =
             rows.alarms.into_iter().partition(|alarm| matches!(alarm.kind.as_str(), UNDISCOVERED | NOTHING_THERE));
         undiscovered.iter().for_each(|alarm| unseen(&mut accounts, alarm));
@@ -202,7 +216,7 @@ impl Status {
         let (unknown_folders, alarms): (Vec<_>, Vec<_>) =
             alarms.into_iter().partition(|alarm| alarm.kind == UNKNOWN_FOLDER);
         let condition = accounts.iter().map(|account| account.progress.condition).max().unwrap_or(Condition::New);
-        let summary = summary(&accounts, alarms.len(), now);
+        let summary = summary(&accounts, total(&rows.alarm_counts), now);
         Self {
             version: 1,
             at: now,
@@ -212,11 +226,24 @@ impl Status {
             sessions: rows.sessions,
             quarantine: rows.quarantine,
             alarms,
+            alarm_counts: rows.alarm_counts,
             unknown_folders,
             scrubs: rows.scrubs,
             key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
+}
+
+impl Status {
+    /// Alarms that somebody must look at, shown or not.
+    pub fn alarm_total(&self) -> u64 {
+        total(&self.alarm_counts)
+    }
+}
+
+fn total(counts: &[AlarmCount]) -> u64 {
+    let needs_somebody = |count: &&AlarmCount| !OF_DISCOVERY.contains(&count.kind.as_str());
+    counts.iter().filter(needs_somebody).map(|kind| kind.count).sum()
 }
 
 impl Rows {
@@ -230,10 +257,29 @@ impl Rows {
             self.sessions.retain(|row| is_configured(row.source.split('/').next().unwrap_or_default()));
             self.quarantine.retain(|row| is_configured(&row.source));
             self.alarms.retain(|row| is_configured(&row.source));
+            self.alarm_counts.retain(|row| is_configured(&row.source));
             self.scrubs.retain(|row| is_configured(&row.source));
         }
         self
     }
+}
+
+/// Every account with its streams, in the order of the rows.
+fn accounts(rows: &Rows, now: Timestamp) -> Vec<Account> {
+    let proofs = Proofs::of(rows);
+    let mut accounts = Vec::<Account>::new();
+    let mut places = HashMap::<_, usize>::new();
+    for row in &rows.checkpoints {
+        let stream = stream_of(row, proofs.of_stream(row), now);
+        match places.get(&(&row.source, &row.organization, &row.account)) {
+            Some(place) => accounts[*place].add(stream),
+            None => {
+                places.insert((&row.source, &row.organization, &row.account), accounts.len());
+                accounts.push(Account::of(row, stream));
+            }
+        }
+    }
+    accounts
 }
 
 /// What could not be looked at is failing, and what was looked for in vain is new: neither is in step.
@@ -257,7 +303,7 @@ fn account_in(subject: &str) -> &str {
 }
 
 /// One sentence that says whether everything is in step.
-fn summary(accounts: &[Account], alarms: usize, now: Timestamp) -> String {
+fn summary(accounts: &[Account], alarms: u64, now: Timestamp) -> String {
     let current = accounts.iter().filter(|account| account.progress.condition == Condition::Current).count();
     let newest = accounts.iter().filter_map(|account| account.progress.newest_object).max();
     let newest =
@@ -364,7 +410,7 @@ fn stream_of(row: &CheckpointRow, proof: Proof, now: Timestamp) -> Stream {
         error: row.error.clone(),
         failing_since: row.failing_since,
     };
-    Stream { kind: row.kind.clone(), region: row.region.clone(), progress }
+    Stream { id: row.id, prefix: row.prefix.clone(), kind: row.kind.clone(), region: row.region.clone(), progress }
 }
 
 /// Green is earned: only by a recent complete listing, with nothing waiting for long.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
 use crate::ledger::{Ledger, ScrubRow};
-use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Rows, Status, Stream};
+use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Status, Stream};
 
 /// Options of `trailsync status`.
 #[derive(Debug, Args)]
@@ -49,7 +49,8 @@ pub async fn status(
 ) -> Result<Exit, Error> {
     let ledger = Ledger::look(&config.state.dir).await?;
     loop {
-        let status = read(config, &ledger, clock.now()).await?;
+        let sources = config.sources.keys().cloned().collect();
+        let status = Status::of(ledger.status_rows(sources, SHOWN).await?, clock.now());
         let text = if options.json { json(&status) } else { table(&status, options.streams) };
         let clear = if options.follow && !options.json && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
         let written = write!(out, "{clear}{text}").and_then(|()| out.flush());
@@ -58,20 +59,6 @@ pub async fn status(
             return Ok(if status.condition >= Condition::Unknown { Exit::Incomplete } else { Exit::Done });
         }
     }
-}
-
-async fn read(config: &Config, ledger: &Ledger, now: Timestamp) -> Result<Status, Error> {
-    let rows = Rows {
-        sources: config.sources.keys().cloned().collect(),
-        checkpoints: ledger.checkpoints().await?,
-        sessions: ledger.sessions().await?,
-        quarantine: ledger.quarantine(SHOWN).await?,
-        alarms: ledger.alarms(200).await?,
-        chains: ledger.chains().await?,
-        key_requests: ledger.key_requests().await?,
-        scrubs: ledger.scrubs().await?,
-    };
-    Ok(Status::of(rows, now))
 }
 
 fn json(status: &Status) -> String {

@@ -9,9 +9,13 @@ use sqlx::sqlite::SqliteRow;
 use super::{Alarm, Ledger, StreamId, failed, time, unsigned, upsert_alarm};
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::status::{Rows, UNKNOWN_FOLDER};
+
+/// Alarms that are shown; more would hide what is wrong rather than tell it.
+const ALARMS: u32 = 200;
 
 /// A stream's progress as `status` reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckpointRow {
     /// Number of the stream.
     pub id: StreamId,
@@ -101,6 +105,17 @@ pub struct AlarmRow {
     pub detail: String,
 }
 
+/// Alarms of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlarmCount {
+    /// Name of the source.
+    pub source: String,
+    /// What kind.
+    pub kind: String,
+    /// How many were not cleared.
+    pub count: u64,
+}
+
 /// A role session: times and errors, no secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SessionRow {
@@ -131,6 +146,44 @@ pub struct SessionRow {
 }
 
 impl Ledger {
+    /// All that a status of these sources is made of, with up to `quarantine` objects of the quarantine.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn status_rows(&self, sources: Vec<String>, quarantine: u32) -> Result<Rows, Error> {
+        Ok(Rows {
+            sources,
+            checkpoints: self.checkpoints().await?,
+            sessions: self.sessions().await?,
+            quarantine: self.quarantine(quarantine).await?,
+            alarms: self.alarms(ALARMS).await?,
+            alarm_counts: self.alarm_counts().await?,
+            chains: self.chains().await?,
+            key_requests: self.key_requests().await?,
+            scrubs: self.scrubs().await?,
+        })
+    }
+
+    /// How many alarms of each kind every source has that were not cleared.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn alarm_counts(&self) -> Result<Vec<AlarmCount>, Error> {
+        let rows = sqlx::query(
+            "SELECT source, kind, count(*) AS alarms FROM alarms WHERE cleared_at IS NULL
+             GROUP BY source, kind ORDER BY source, kind",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| failed("count", "alarms", &e))?;
+        let count = |row: &SqliteRow| AlarmCount {
+            source: row.get("source"),
+            kind: row.get("kind"),
+            count: unsigned(row.get("alarms")),
+        };
+        Ok(rows.iter().map(count).collect())
+    }
+
     /// Every stream's progress.
     ///
     /// # Errors
@@ -177,16 +230,19 @@ impl Ledger {
         Ok(done.rows_affected())
     }
 
-    /// Alarms that were not cleared, newest first.
+    /// Alarms that were not cleared, newest first; folders that are not mirrored, of which there may be any number, last.
     ///
     /// # Errors
     /// As for [`Ledger::checkpoint`].
     pub async fn alarms(&self, limit: u32) -> Result<Vec<AlarmRow>, Error> {
-        let rows = sqlx::query("SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY last_at DESC, subject LIMIT ?")
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| failed("read", "alarms", &e))?;
+        let rows = sqlx::query(
+            "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY kind = ?, last_at DESC, subject LIMIT ?",
+        )
+        .bind(UNKNOWN_FOLDER)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| failed("read", "alarms", &e))?;
         Ok(rows.iter().map(alarm_row).collect())
     }
 

@@ -169,6 +169,12 @@ impl Spans {
         self.begun.is_some() && self.spans.iter().any(|span| (span.start..span.end).contains(&second))
     }
 
+    /// From when to when each span is, once it is known where the proof begins.
+    pub fn ranges(&self) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+        let spans = self.spans.iter().filter(|_| self.begun.is_some());
+        spans.map(|span| (time(span.start), time(span.end)))
+    }
+
     /// Nothing of it was found genuine and whole.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()

@@ -1,12 +1,13 @@
 //! How far streams and accounts are proved, and what holds the proof back.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use super::Rows;
 use crate::clock::Timestamp;
-use crate::ledger::{ChainRow, CheckpointRow};
+use crate::ledger::{ChainRow, CheckpointRow, StreamId};
 
 /// Where a proof stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,25 +54,50 @@ pub struct Proof {
     pub held_since: Option<Timestamp>,
 }
 
-impl Proof {
-    /// The proof of a stream: by the furthest live chain of its account and region.
-    pub(super) fn of(row: &CheckpointRow, rows: &Rows) -> Self {
-        let same = |other: &&CheckpointRow| {
-            other.kind == "CloudTrail-Digest"
-                && (&other.source, &other.organization, &other.account, &other.region)
-                    == (&row.source, &row.organization, &row.account, &row.region)
-        };
-        let Some(digests) = rows.checkpoints.iter().find(same) else { return Self::default() };
-        let chains = rows.chains.iter().filter(|chain| chain.stream == digests.id);
-        let Some(chain) = chains.max_by_key(|chain| (!chain.ended, chain.proven_through)) else {
-            // Without a complete listing there may be digests yet.
-            let state = if digests.listed_through.is_some() { Proving::Unavailable } else { Proving::Waiting };
-            return Self { state, ..Self::default() };
-        };
-        let keys = rows.key_requests.iter().find(|keys| keys.source == row.source && keys.region == row.region);
-        Self::of_chain(chain, keys.and_then(|keys| keys.error.as_deref()))
+/// What the proofs of streams are made of, by what they are looked up with.
+pub(super) struct Proofs<'r> {
+    /// The streams of digests, by source, organization, account and region.
+    digests: HashMap<(&'r str, Option<&'r str>, &'r str, &'r str), &'r CheckpointRow>,
+    /// The furthest live chain of each stream of digests.
+    chains: HashMap<StreamId, &'r ChainRow>,
+    /// Why keys cannot be had, by source and region.
+    keys: HashMap<(&'r str, &'r str), &'r str>,
+}
+
+impl<'r> Proofs<'r> {
+    pub(super) fn of(rows: &'r Rows) -> Self {
+        let digests = rows.checkpoints.iter().filter(|row| row.kind == "CloudTrail-Digest");
+        let mut chains = HashMap::<StreamId, &ChainRow>::new();
+        for chain in &rows.chains {
+            let best = chains.entry(chain.stream).or_insert(chain);
+            if (!chain.ended, chain.proven_through) >= (!best.ended, best.proven_through) {
+                *best = chain;
+            }
+        }
+        let keys = rows
+            .key_requests
+            .iter()
+            .filter_map(|keys| Some(((keys.source.as_str(), keys.region.as_str()), keys.error.as_deref()?)));
+        Self { digests: digests.map(|row| (place(row), row)).collect(), chains, keys: keys.collect() }
     }
 
+    /// The proof of a stream: by the furthest live chain of its account and region.
+    pub(super) fn of_stream(&self, row: &CheckpointRow) -> Proof {
+        let Some(digests) = self.digests.get(&place(row)) else { return Proof::default() };
+        let Some(chain) = self.chains.get(&digests.id) else {
+            // Without a complete listing there may be digests yet.
+            let state = if digests.listed_through.is_some() { Proving::Unavailable } else { Proving::Waiting };
+            return Proof { state, ..Proof::default() };
+        };
+        Proof::of_chain(chain, self.keys.get(&(row.source.as_str(), row.region.as_str())).copied())
+    }
+}
+
+fn place(row: &CheckpointRow) -> (&str, Option<&str>, &str, &str) {
+    (&row.source, row.organization.as_deref(), &row.account, &row.region)
+}
+
+impl Proof {
     fn of_chain(chain: &ChainRow, keys: Option<&str>) -> Self {
         let state = match chain {
             chain if chain.proven_through.is_none() => Proving::Waiting,
