@@ -34,6 +34,7 @@ use crate::clock::Timestamp;
 use layers::{Layer, Node, Raw};
 
 /// What a configuration is made of.
+#[derive(Clone)]
 pub struct Input {
     /// The TOML file, if there is one.
     pub file: Option<PathBuf>,

@@ -771,6 +771,7 @@ fn the_reference_has_every_option_and_nothing_else_at_its_true_default() {
     });
     for absent in [tree.map(str::to_owned).to_vec(), bucket] {
         let mut whole = whole.clone();
+        whole["http"].as_table_mut().expect("a table").remove("token_file");
         let prod = whole["source"]["prod"].as_table_mut().expect("a table");
         prod.remove("credentials");
         prod["endpoints"].as_table_mut().expect("a table").remove("ca_bundle");
@@ -780,6 +781,27 @@ fn the_reference_has_every_option_and_nothing_else_at_its_true_default() {
         absent.iter().for_each(|name| _ = destination.remove(name));
         toml(whole.to_string()).loaded();
     }
+}
+
+#[test]
+fn the_page_is_on_loopback_unless_told_otherwise_and_beyond_it_wants_a_token() {
+    let listen = |given: Given| given.loaded().config.http.listen.map(|address| address.to_string());
+    assert_eq!(listen(prod(ROLE)).as_deref(), Some("127.0.0.1:9720"));
+    assert_eq!(listen(prod(ROLE).flag("http.listen", "off")), None);
+    for wrong in ["9720", "localhost:9720", "http://127.0.0.1:9720", "127.0.0.1"] {
+        prod(ROLE).flag("http.listen", wrong).refused("http.listen", "an address and a port, or `off`");
+    }
+    let open = || prod(ROLE).flag("http.listen", "[::]:9720");
+    open().warned("http.listen", "reachable from other machines");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("token");
+    std::fs::write(&path, CANARY).expect("written");
+    let with_token = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        open().flag("http.token_file", &path.display().to_string())
+    };
+    assert!(!with_token(0o644).refused("http.token_file", "everybody").contains(CANARY));
+    assert!(with_token(0o600).loaded().warnings.is_empty());
 }
 
 fn destination_options(wanted: impl Fn(&str) -> bool) -> Vec<String> {

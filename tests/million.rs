@@ -173,6 +173,8 @@ fn configuration(ready: &Ready, endpoint: &str, work: &Path) -> PathBuf {
     let (id, secret) = (file("id", &key.access_key_id), file("secret", &key.secret_access_key));
     let text = format!(
         r#"
+[http]
+listen = "off"
 [state]
 dir = "{work}/state"
 [source.million]

@@ -54,7 +54,7 @@ impl Host {
     fn write_config(&self, more: &str) {
         let (endpoint, arn, dir) = (self.shared.aws.endpoint(), &self.shared.role, self.dir.path().display());
         let text = format!(
-            "[state]\ndir = \"{dir}/state\"\n[source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\n\
+            "[http]\nlisten = \"off\"\n[state]\ndir = \"{dir}/state\"\n[source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\n\
              accounts = [\"{B}\"]\ndestination = {{ path = \"{dir}/mirror\", allow_volatile = true }}\n\
              credentials = {{ access_key_id_env = \"B_KEY\", secret_access_key_env = \"B_SECRET\" }}\n\
              role = {{ arn = \"{arn}\", session_name = \"trailsync\" }}\n\

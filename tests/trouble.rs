@@ -31,7 +31,7 @@ impl Host {
 
     fn configure(&self, sources: &[Written]) {
         let (endpoint, arn, dir) = (self.shared.aws.endpoint(), &self.shared.role, self.dir.path().display());
-        let mut text = format!("[state]\ndir = \"{dir}/state\"\n");
+        let mut text = format!("[http]\nlisten = \"off\"\n[state]\ndir = \"{dir}/state\"\n");
         for Written { name, account, role, more } in sources {
             text += &format!(
                 "[source.{name}]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\naccounts = {account}\n\

@@ -149,6 +149,8 @@ fn configuration(moto: &Service, role: &str, work: &Path, destination: &str) -> 
         destination.replace("{id}", &id.display().to_string()).replace("{secret}", &secret.display().to_string());
     let text = format!(
         r#"
+[http]
+listen = "off"
 [state]
 dir = "{work}/state"
 [source.witnessed]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::check::Settings;
 use super::mistake::Mistake;
 use super::options::{
-    Concurrency, Config, Credentials, Destination, Endpoints, Log, LogFormat, ObjectLock, OwnBucket, Poll, Proof, Role,
-    Scrub, Source, State, Storage,
+    Concurrency, Config, Credentials, Destination, Endpoints, Http, Log, LogFormat, ObjectLock, OwnBucket, Poll, Proof,
+    Role, Scrub, Source, State, Storage,
 };
 use super::section::Section;
 use super::shape;
@@ -21,6 +21,10 @@ pub fn config(settings: &Settings) -> Result<Config, Mistake> {
     Ok(Config {
         state: State { dir: text(&global, "state.dir")?.into(), ledger_days: number(&global, "state.ledger_days")? },
         log: Log { format: log_format(&global), filter: text(&global, "log.filter")? },
+        http: Http {
+            listen: text(&global, "http.listen")?.parse().ok(),
+            token_file: optional(&global, "http.token_file").map(Into::into),
+        },
         concurrency: Concurrency {
             objects: number(&global, "concurrency.objects")?,
             passes: number(&global, "concurrency.passes")?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Config {
     pub state: State,
     /// `[log]`
     pub log: Log,
+    /// `[http]`
+    pub http: Http,
     /// `[concurrency]`
     pub concurrency: Concurrency,
     /// `[scrub]`
@@ -33,7 +36,7 @@ pub struct State {
 }
 
 /// How the program speaks about itself on stderr.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// `auto` (people on a terminal, else plain), `human` or `json`.
     pub format: LogFormat,
@@ -50,6 +53,15 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// The status page and its JSON.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where the daemon listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// File that holds the token which every request must bear.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Bounds for the whole process.

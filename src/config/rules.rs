@@ -36,6 +36,7 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
     let mut verdict = Verdict { only_looks: purpose == Purpose::Look, ..Verdict::default() };
     let global = Section::global(settings);
     let sources = Section::sources(settings);
+    verdict.http(&global);
     for source in &sources {
         verdict.prefix(source);
         verdict.since(source, now);
@@ -73,6 +74,19 @@ impl Verdict {
 
     fn warn(&mut self, at: &Section<'_>, name: &str, problem: impl Into<String>, mend: impl Into<String>) {
         self.warnings.push(Mistake::at(at.path(name), problem).set_by_any(at.origin(name)).mend(mend));
+    }
+
+    /// Beyond this machine the page needs a token.
+    fn http(&mut self, global: &Section<'_>) {
+        if let Some(path) = global.text("http.token_file") {
+            self.secret_file(global, "http.token_file", path);
+            return;
+        }
+        let listen = global.text("http.listen").and_then(|listen| listen.parse::<std::net::SocketAddr>().ok());
+        if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+            let problem = "is reachable from other machines, and whoever reaches it reads how far every account is";
+            self.warn(global, "http.listen", problem, "set `http.token_file`, or let only your own network through");
+        }
     }
 
     fn prefix(&mut self, source: &Section<'_>) {

@@ -194,6 +194,11 @@ pub fn absolute_path(text: &str) -> bool {
     text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..")
 }
 
+/// Where to listen: an IP address and a port, or `off`.
+pub fn listen(text: &str) -> bool {
+    text == "off" || text.parse::<std::net::SocketAddr>().is_ok()
+}
+
 /// The name of an environment variable; upper case, so that a key pasted here is noticed.
 pub fn variable(text: &str) -> bool {
     let upper = |b: u8| b.is_ascii_uppercase() || b == b'_';

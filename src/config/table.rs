@@ -83,6 +83,16 @@ pub static OPTIONS: &[Opt] = &[
     )
     .doc("What is logged: a level (error, warn, info, debug, trace), or directives per module.")
     .example("trailsync=debug,warn"),
+    option(
+        "http.listen",
+        Kind::Text { expected: "an address and a port, or `off`", fits: shape::listen },
+        Value("127.0.0.1:9720"),
+    )
+    .doc("Where the daemon serves its status page, metrics and health; `off` for nowhere.")
+    .example("127.0.0.1:9720"),
+    option("http.token_file", ABSOLUTE_PATH, Absent)
+        .doc("File that holds a token; every request but those for health must then bear it.")
+        .example("/run/credentials/http_token"),
     option("concurrency.objects", CONCURRENCY, Value("64"))
         .doc("Objects in flight, all sources together.")
         .example("64"),

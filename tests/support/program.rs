@@ -51,7 +51,7 @@ impl Program {
         }
         let (endpoint, arn) = (shared.aws.endpoint(), &shared.role);
         let text = format!(
-            "[state]\ndir = {state:?}\n\
+            "[http]\nlisten = \"off\"\n[state]\ndir = {state:?}\n\
              [source.acme]\nbucket = \"{BUCKET}\"\nregion = \"{REGION}\"\nbucket_owner = \"{A}\"\naccounts = [\"{B}\"]\n\
              destination = {{ {destination} }}\n\
              credentials = {{ access_key_id_file = {id:?}, secret_access_key_file = {key:?} }}\n\
