@@ -193,6 +193,12 @@ impl Ledger {
         }
     }
 
+    /// The same state through a connection of its own, which reads without holding up who writes; over NFS, where only
+    /// one connection can be, through the same.
+    pub async fn beside(&self, dir: &Path) -> Self {
+        Self::look(dir).await.unwrap_or_else(|_| self.clone())
+    }
+
     /// Opens the state in `dir` to change a little, beside the daemon that may hold it.
     ///
     /// # Errors

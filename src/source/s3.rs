@@ -13,6 +13,8 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{ChecksumMode, EncodingType, Object, ObjectStorageClass, ServerSideEncryption};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
+use metrics::{Histogram, histogram};
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::explain::{Bucket, Operation};
@@ -39,6 +41,9 @@ const FIRST_BYTE: Duration = Duration::from_secs(20);
 /// A listing that is not here by then is given up; a page of 1,000 keys is a few hundred kilobytes.
 const WHOLE_ANSWER: Duration = Duration::from_secs(30);
 
+/// The metric of latencies: seconds from a request to the head of its answer, by source and operation.
+pub const REQUEST_SECONDS: &str = "trailsync_request_seconds";
+
 /// A bucket of Account A in S3.
 ///
 /// A request whose credentials are refused is made once more with renewed ones, and a request that was sent
@@ -51,6 +56,13 @@ pub struct S3Source {
     moved_to: Mutex<Option<String>>,
     lists: AtomicU64,
     fetches: AtomicU64,
+    latency: Latency,
+}
+
+/// How long answered requests took to their head.
+struct Latency {
+    list: Histogram,
+    get: Histogram,
 }
 
 /// How one try is made: with which credentials, in which region, and what was already done about failures.
@@ -73,6 +85,7 @@ impl S3Source {
             moved_to: Mutex::new(None),
             lists: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
+            latency: Latency::of(&source.name),
         }
     }
 
@@ -135,7 +148,9 @@ impl S3Source {
             .interceptor(Bounded::Always)
             .interceptor(EndsIn("</ListBucketResult>"))
             .config_override(attempt.config());
+        let sent = Instant::now();
         let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+        self.latency.list.record(sent.elapsed());
         page(&self.bucket, request, answer, served_at.get()).map_err(Outcome::Final)
     }
 
@@ -152,8 +167,17 @@ impl S3Source {
             .customize()
             .interceptor(Bounded::Failures)
             .config_override(attempt.config());
+        let sent = Instant::now();
         let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+        self.latency.get.record(sent.elapsed());
         fetched(&request.key, answer).map_err(Outcome::Failed)
+    }
+}
+
+impl Latency {
+    fn of(source: &str) -> Self {
+        let of = |operation| histogram!(REQUEST_SECONDS, "source" => source.to_owned(), "operation" => operation);
+        Self { list: of("ListObjectsV2"), get: of("GetObject") }
     }
 }
 

@@ -31,6 +31,14 @@ impl Space {
         })
     }
 
+    /// What the file system of the directory at this path has now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn at(path: &std::path::Path) -> std::io::Result<Self> {
+        Ok(Self::of(std::fs::File::open(path)?)?)
+    }
+
     /// The bytes that are left free: as configured, else 2 % of the file system, at least 1 GiB of a large one and a
     /// tenth of a small one.
     pub fn reserve(&self, configured_mib: Option<u64>) -> u64 {
