@@ -21,6 +21,7 @@ use crate::ledger::{DATABASE, Ledger, SessionRow};
 use crate::manifest::Manifests;
 use crate::mirror::{Mirror, Permits, Rules};
 use crate::prove::{self, Prover};
+use crate::pulse::Heart;
 use crate::role::{Keeper, Process};
 use crate::scheduler::{Runner, session_row};
 use crate::scrub::{self, Pace, RealTiming, Scrubber};
@@ -246,7 +247,7 @@ impl Parts {
     }
 
     /// The source as the daemon runs it.
-    pub fn into_runner(self) -> Runner<S3Source, Store> {
+    pub fn into_runner(self, heart: Heart) -> Runner<S3Source, Store> {
         let session = self.keeper.observe();
         Runner {
             mirror: self.mirror,
@@ -256,6 +257,7 @@ impl Parts {
             prover: self.prover,
             scrubber: self.scrubber.filter(|_| self.scrubs),
             session,
+            heart,
         }
     }
 }

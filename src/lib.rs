@@ -80,4 +80,7 @@ pub mod verify;
 // Process: when, with what, and on whose word.
 pub mod assemble;
 pub mod cli;
+pub mod notify;
+pub mod pulse;
 pub mod scheduler;
+pub mod server;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use trailsync::cli::run::Reload;
 use trailsync::cli::{self, Cli, Command, Exit};
 use trailsync::clock::{Clock as _, SystemClock};
 use trailsync::config::{self, Config, Input, Loaded, Log, LogFormat, Purpose};
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
     {
         // A copy that was carried elsewhere is verified without any configuration.
         let loaded = config::load_for(&input(&cli, environment.clone()), purpose).ok();
-        return serve(&cli.command, loaded.as_ref(), environment);
+        return serve(&cli, loaded.as_ref(), environment);
     }
     let loaded = match config::load_for(&input(&cli, environment.clone()), purpose) {
         Ok(loaded) => loaded,
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
         let form = if options.json { cli::config::Form::Json } else { cli::config::Form::Toml };
         return finished(cli::config::print(&loaded, form, &mut std::io::stdout().lock()));
     }
-    serve(&cli.command, Some(&loaded), environment)
+    serve(&cli, Some(&loaded), environment)
 }
 
 fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
@@ -79,7 +81,7 @@ fn input(cli: &Cli, environment: BTreeMap<String, String>) -> Input {
     Input { file, environment, overrides, now: SystemClock.now() }
 }
 
-fn serve(command: &Command, loaded: Option<&Loaded>, environment: BTreeMap<String, String>) -> ExitCode {
+fn serve(cli: &Cli, loaded: Option<&Loaded>, environment: BTreeMap<String, String>) -> ExitCode {
     let config = loaded.map(|loaded| &loaded.config);
     let quiet = Log { format: LogFormat::Auto, filter: "warn".into() };
     if let Err(mistake) = cli::telemetry::start(config.map_or(&quiet, |config| &config.log)) {
@@ -96,7 +98,7 @@ fn serve(command: &Command, loaded: Option<&Loaded>, environment: BTreeMap<Strin
         };
     let ended = runtime.block_on(async {
         let stop = stop_on_signals();
-        execute(command, config, environment, stop).await
+        execute(cli, config, environment, stop).await
     });
     // What still blocks in the background has nothing to commit.
     runtime.shutdown_background();
@@ -110,20 +112,23 @@ fn serve(command: &Command, loaded: Option<&Loaded>, environment: BTreeMap<Strin
 }
 
 async fn execute(
-    command: &Command,
+    cli: &Cli,
     config: Option<&Config>,
     environment: BTreeMap<String, String>,
     stop: CancellationToken,
 ) -> Result<Exit, Error> {
     let clock = Arc::new(SystemClock);
-    let process = || Process::new(clock.clone(), environment);
-    if let Command::Verify(options) = command {
+    let process = || Process::new(clock.clone(), environment.clone());
+    if let Command::Verify(options) = &cli.command {
         return cli::verify::verify(config, options, &process(), &stop, &mut std::io::stdout()).await;
     }
     let Some(config) = config else { return Ok(Exit::Configuration) };
     let mut out = std::io::stdout();
-    match command {
-        Command::Run => cli::run::run(config, &process(), stop).await,
+    match &cli.command {
+        Command::Run => {
+            let reloads = reload_on_hangup(input(cli, environment.clone()));
+            cli::run::run_through_reloads(config.clone(), process, reloads, stop).await
+        }
         Command::Sync(options) => cli::sync::sync(config, options, &process(), stop, &mut out).await,
         Command::Status(options) => cli::status::status(config, options, clock.as_ref(), &stop, &mut out).await,
         Command::Check(options) => cli::check::check(config, options, &process(), &mut out).await,
@@ -159,6 +164,24 @@ fn stop_on_signals() -> CancellationToken {
         });
     }
     stop
+}
+
+/// Reads the configuration again at every SIGHUP.
+fn reload_on_hangup(input: Input) -> mpsc::Receiver<Reload> {
+    let (sender, receiver) = mpsc::channel(1);
+    if let Ok(mut hangup) = signal(SignalKind::hangup()) {
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let input = Input { now: SystemClock.now(), ..input.clone() };
+                let loaded = config::load_for(&input, Purpose::Mirror).map(|loaded| loaded.config);
+                let loaded = loaded.map_err(|refused| refused.to_string());
+                if sender.send(loaded).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
 }
 
 fn exit_for(error: &Error) -> Exit {

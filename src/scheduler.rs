@@ -19,6 +19,7 @@ use crate::layout::{Stream, root};
 use crate::ledger::{Alarm, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::prove::{Proved, Prover};
+use crate::pulse::Heart;
 use crate::retry::Delays;
 use crate::role::SessionState;
 use crate::scrub::{Scrubbed, Scrubber};
@@ -29,7 +30,7 @@ use crate::window::next_poll;
 
 /// A deep listing gives its place to others after so long.
 const SLICE: Duration = Duration::from_secs(20);
-/// How often the state is asked for objects that are to be tried again.
+/// How often the state is asked for objects that are to be tried again; the heart beats no more seldom.
 const LOOK: Duration = Duration::from_secs(10);
 /// What waits to be proved is looked at again after so long, and at once when digests were stored.
 const PROOF_EVERY: Duration = Duration::from_secs(60);
@@ -56,6 +57,8 @@ pub struct Runner<S, D: Destination> {
     pub scrubber: Option<Arc<Scrubber<S, D>>>,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
+    /// Beats while the loop turns.
+    pub heart: Heart,
 }
 
 /// A stream that waits for its turn.
@@ -156,6 +159,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
         let recorded = self.record_session().await;
         self.survive(recorded)?;
         loop {
+            self.runner.heart.beat();
             let blocked = self.start_turns();
             self.start_discovery();
             self.start_proof();
@@ -164,6 +168,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
             }
             let next = self.next_wake();
             let passes = self.runner.passes.clone();
+            let wake = if blocked { self.next_look } else { next.min(self.next_look) };
             let went = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -183,7 +188,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                     self.spare = Some(permit);
                     Ok(())
                 }
-                () = sleep_until(next.min(self.next_look)), if !blocked => self.look_for_retries().await,
+                () = sleep_until(wake) => self.look_for_retries().await,
             };
             self.survive(went)?;
         }

@@ -9,10 +9,17 @@ use tracing::{error, info, warn};
 use super::Exit;
 use crate::assemble::{Assembled, Parts, Waiting, archive_name, assemble, mirrored_before};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Class, Error, Report};
 use crate::ledger::Ledger;
+use crate::notify;
+use crate::pulse::{Heart, Pulse};
 use crate::role::Process;
 use crate::scheduler::session_row;
+use crate::server::{Context, Disks, Server, Snapshots};
+
+mod reload;
+
+pub use reload::{Reload, run_through_reloads};
 
 /// What is under way may take so long to stop.
 const GRACE: Duration = Duration::from_secs(9);
@@ -21,36 +28,83 @@ const GRACE: Duration = Duration::from_secs(9);
 ///
 /// # Errors
 /// `Fatal` when state or destination cannot be used, now or later.
-pub async fn run(config: &Config, process: &Process, stop: CancellationToken) -> Result<Exit, Error> {
+pub async fn run(
+    config: &Config,
+    process: &Process,
+    server: Option<Server>,
+    stop: CancellationToken,
+) -> Result<Exit, Error> {
     let opened = Ledger::open(&config.state.dir, mirrored_before(config, process).await?).await?;
-    let Assembled { ready, waiting } = assemble(config, &opened.ledger, process).await?;
+    let pulse = Pulse::default();
+    // Nothing is ready before every scheduler has its own.
+    let first = pulse.heart();
+    let mut beside = beside(config, process, &opened.ledger, &pulse, server, &stop).await;
+    let ended = mirror(config, process, &opened.ledger, first, &pulse, &stop).await;
+    stop.cancel();
+    while beside.join_next().await.is_some() {}
+    opened.ledger.close().await;
+    ended.map(|()| Exit::Done)
+}
+
+/// Mirrors every source until `stop`.
+async fn mirror(
+    config: &Config,
+    process: &Process,
+    ledger: &Ledger,
+    first: Heart,
+    pulse: &Pulse,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let Assembled { ready, waiting } = assemble(config, ledger, process).await?;
     info!(sources = ready.len(), waiting = waiting.len(), state = %config.state.dir.display(), "trailsync {} runs", env!("CARGO_PKG_VERSION"));
     let mut keepers = JoinSet::new();
     let mut runners = JoinSet::new();
     for part in ready {
         let (keeper, token) = (part.keeper.clone(), stop.clone());
         keepers.spawn(async move { keeper.run(token).await });
-        keep_archive(&mut keepers, &part, &opened.ledger, &stop);
-        runners.spawn(part.into_runner().run(stop.clone()));
+        keep_archive(&mut keepers, &part, ledger, stop);
+        runners.spawn(part.into_runner(pulse.heart()).run(stop.clone()));
     }
     for source in waiting {
-        runners.spawn(run_later(source, stop.clone()));
+        runners.spawn(run_later(source, pulse.clone(), stop.clone()));
     }
-    let ended = supervise(&mut runners, &stop).await;
+    drop(first);
+    let ended = supervise(&mut runners, stop).await;
     keepers.shutdown().await;
-    opened.ledger.close().await;
-    ended.map(|()| Exit::Done)
+    ended
+}
+
+/// What runs beside the sources and ends with them: the page, and what systemd is told.
+async fn beside(
+    config: &Config,
+    process: &Process,
+    ledger: &Ledger,
+    pulse: &Pulse,
+    server: Option<Server>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let sources = config.sources.keys().cloned().collect();
+    let snapshots = Snapshots::of(ledger.beside(&config.state.dir).await, sources, process.clock.clone());
+    let mut beside = JoinSet::new();
+    beside.spawn(notify::run(pulse.clone(), snapshots.clone(), stop.clone()));
+    if let Some(server) = server {
+        let trees = config.sources.values().filter_map(|source| Some((source, source.destination.tree()?)));
+        let roots = trees.map(|(source, tree)| (source.name.clone(), tree.path.clone()));
+        let context = Context { snapshots, pulse: pulse.clone(), disks: Disks::of(roots.collect()) };
+        beside.spawn(server.run(context, stop.clone()));
+    }
+    beside
 }
 
 /// Runs a source as soon as its destination can be used.
-async fn run_later(source: Waiting, stop: CancellationToken) -> Result<(), Error> {
+async fn run_later(source: Waiting, pulse: Pulse, stop: CancellationToken) -> Result<(), Error> {
     let Some(part) = source.until_ready(stop.clone()).await? else { return Ok(()) };
     let keeper = part.keeper.clone();
     let mut keepers = JoinSet::new();
     let token = stop.clone();
     keepers.spawn(async move { keeper.run(token).await });
     keep_archive(&mut keepers, &part, part.mirror.ledger(), &stop);
-    let ended = part.into_runner().run(stop).await;
+    let ended = part.into_runner(pulse.heart()).run(stop).await;
     keepers.shutdown().await;
     ended
 }
@@ -102,10 +156,7 @@ async fn supervise(runners: &mut JoinSet<Result<(), Error>>, stop: &Cancellation
             None => return first,
             Some(Ok(Ok(()))) => continue,
             Some(Ok(Err(failed))) => failed,
-            Some(Err(panicked)) => crate::error::Error::of(
-                crate::error::Class::Fatal,
-                crate::error::Report::new("run", "a source", panicked),
-            ),
+            Some(Err(panicked)) => Error::of(Class::Fatal, Report::new("run", "a source", panicked)),
         };
         error!(error = %failed, "trailsync must end");
         stop.cancel();
