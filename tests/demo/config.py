@@ -1,6 +1,7 @@
 """Writes trailsync's configuration for the demo from what the fake AWS says is there."""
 import json
 import os
+import socket
 import sys
 
 ready = json.load(open(sys.argv[1]))
@@ -14,7 +15,20 @@ def secret(name, text):
     return path
 
 
-lines = [f'[state]\ndir = "{work}/state"\n']
+def page():
+    """Where the status page can be: its usual port, or any that is free."""
+    for port in (9720, 0):
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", port))
+                return "127.0.0.1:%d" % free.getsockname()[1]
+            except OSError:
+                pass
+    return "off"
+
+
+lines = [f'[http]\nlisten = "{page()}"\n', f'[state]\ndir = "{work}/state"\n']
 for name, role in sorted(ready["roles"].items()):
     key = ready["keys"][f"mirror-{name}"]
     lines.append(f"""

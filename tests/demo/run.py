@@ -60,6 +60,11 @@ class Demo:
         except (OSError, ValueError):
             return None
 
+    def page(self):
+        """Where the status page is, as the configuration says."""
+        line = next(line for line in self.config.read_text().splitlines() if line.startswith("listen"))
+        return f"http://{json.loads(line.partition('=')[2])}/"
+
     def start_daemon(self):
         # What the caller's environment says about AWS or trailsync is not the demo's business.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TRAILSYNC_"))}
@@ -179,7 +184,7 @@ class Demo:
         started = self.ask("clock")["now"]
         self.say(f"the stand-in for AWS listens; two days of logs are there, more arrive for {LIVE_SECONDS} s")
         self.start_daemon()
-        self.say("trailsync run")
+        self.say(f"trailsync run; its status page is at {self.page()}")
         self.watch(KILL_WITHIN, self.is_a_third_done)
 
         self.daemon.send_signal(signal.SIGKILL)
@@ -271,7 +276,8 @@ class Demo:
             counts = self.ask("deliveries")["by_account"]
             there = ", ".join(f"{account} {sum(counts[account].values())}" for _, account, _ in self.consumers())
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
-            print(f"{clear}{self.status()}\nDelivered to the bucket: {there}\nFiles: {self.work}\nCtrl-C ends.", flush=True)
+            print(f"{clear}{self.status()}\nDelivered to the bucket: {there}")
+            print(f"Status page: {self.page()}\nFiles: {self.work}\nCtrl-C ends.", flush=True)
             time.sleep(2)
 
 
