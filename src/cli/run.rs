@@ -88,6 +88,7 @@ async fn beside(
     let mut beside = JoinSet::new();
     beside.spawn(notify::run(pulse.clone(), snapshots.clone(), stop.clone()));
     if let Some(server) = server {
+        beside.spawn(snapshots.clone().renew(stop.clone()));
         let trees = config.sources.values().filter_map(|source| Some((source, source.destination.tree()?)));
         let roots = trees.map(|(source, tree)| (source.name.clone(), tree.path.clone()));
         let context = Context { snapshots, pulse: pulse.clone(), disks: Disks::of(roots.collect()) };

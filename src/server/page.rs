@@ -26,7 +26,7 @@ const DIGESTS: &str = "CloudTrail-Digest";
 
 /// Everything at one glance, worst first.
 pub async fn overview(State(context): State<Context>, Query(filter): Query<Filter>) -> Response {
-    match context.snapshots.latest().await {
+    match context.snapshots.recent().await {
         Ok(status) => rendered(&Overview::of(&status, &filter)),
         Err(error) => api::unreadable(&error),
     }
@@ -38,7 +38,7 @@ pub async fn account(
     Path((source, account)): Path<(String, String)>,
     Query(filter): Query<Filter>,
 ) -> Response {
-    let status = match context.snapshots.latest().await {
+    let status = match context.snapshots.recent().await {
         Ok(status) => status,
         Err(error) => return api::unreadable(&error),
     };

@@ -1,11 +1,13 @@
 //! The state as all handlers see it: read once a second at most, whoever asks.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::clock::Clock;
 use crate::destination::local::Space;
@@ -15,6 +17,8 @@ use crate::status::Status;
 
 /// A snapshot may be so old.
 const FRESH: Duration = Duration::from_secs(1);
+/// A page says how old it is, and may be older: one that is open is told what changed in between.
+const RECENT: Duration = Duration::from_secs(20);
 /// Quarantined objects that are shown; the counts are whole.
 const QUARANTINE: u32 = 200;
 
@@ -27,12 +31,17 @@ struct Shared {
     sources: Vec<String>,
     clock: Arc<dyn Clock>,
     last: Mutex<Option<(Instant, Arc<Status>)>>,
+    /// One reads at a time.
+    reading: tokio::sync::Mutex<()>,
+    /// Somebody was shown an old one.
+    wanted: Notify,
 }
 
 impl Snapshots {
     /// Snapshots of these sources in this state, by this clock.
     pub fn of(ledger: Ledger, sources: Vec<String>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { ledger, sources, clock, last: Mutex::new(None) }))
+        let (last, reading, wanted) = (Mutex::new(None), tokio::sync::Mutex::new(()), Notify::new());
+        Self(Arc::new(Shared { ledger, sources, clock, last, reading, wanted }))
     }
 
     /// The state now, or a second ago. Those who ask at once wait for one reading.
@@ -40,21 +49,48 @@ impl Snapshots {
     /// # Errors
     /// `Fatal` when the state cannot be read.
     pub async fn latest(&self) -> Result<Arc<Status>, Error> {
-        let mut last = self.0.last.lock().await;
-        if let Some((at, status)) = last.as_ref()
-            && at.elapsed() < FRESH
-        {
-            return Ok(status.clone());
+        if let Some(status) = self.within(FRESH) {
+            return Ok(status);
+        }
+        let _reading = self.0.reading.lock().await;
+        if let Some(status) = self.within(FRESH) {
+            return Ok(status);
         }
         let rows = self.0.ledger.status_rows(self.0.sources.clone(), QUARANTINE).await?;
         let status = Arc::new(Status::of(rows, self.0.clock.now()));
-        *last = Some((Instant::now(), status.clone()));
+        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), status.clone()));
         Ok(status)
+    }
+
+    /// The state at once, if it was read in the last seconds; what is old is then read for the next who asks.
+    ///
+    /// # Errors
+    /// As for [`Snapshots::latest`].
+    pub async fn recent(&self) -> Result<Arc<Status>, Error> {
+        if let Some(status) = self.within(RECENT) {
+            self.0.wanted.notify_one();
+            return Ok(status);
+        }
+        self.latest().await
+    }
+
+    /// Reads what somebody was shown an old one of, until `stop`.
+    pub async fn renew(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.0.wanted.notified()).await.is_some() {
+            if let Err(error) = self.latest().await {
+                debug!(%error, "The state cannot be read for the page");
+            }
+        }
     }
 
     /// The state itself, for what a snapshot leaves out.
     pub fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    fn within(&self, age: Duration) -> Option<Arc<Status>> {
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < age).map(|(_, status)| status.clone())
     }
 }
 
