@@ -122,7 +122,12 @@ impl Way {
         let of_bare = |what: fn(&Loop) -> f64| median(pairs.bare.iter().map(what));
         let peak = of_verify(|cost| cost.peak_kib as f64 / 1024.0);
         results.rows.extend([
-            row("`trailsync verify`", Some(of_verify(|cost| cost.wall_seconds)), of_verify(Cost::cpu_seconds), Some(peak)),
+            row(
+                "`trailsync verify`",
+                Some(of_verify(|cost| cost.wall_seconds)),
+                of_verify(Cost::cpu_seconds),
+                Some(peak),
+            ),
             row("bare loop", Some(of_bare(|bare| bare.wall_seconds)), of_bare(|bare| bare.cpu_seconds), None),
             row("of it inflating and hashing", None, of_bare(|bare| bare.inflating_seconds), None),
         ]);

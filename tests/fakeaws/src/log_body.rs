@@ -176,8 +176,7 @@ fn uuid(random: &mut fastrand::Rng) -> String {
 }
 
 /// Compresses as `CloudTrail` does, down to the header's "made on FAT" of Java's writer.
-#[must_use]
-pub fn gzip(text: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzBuilder::new().operating_system(0).write(Vec::new(), Compression::fast());
     let written = encoder.write_all(text).and_then(|()| encoder.finish());
     written.expect("a vector takes every write")
