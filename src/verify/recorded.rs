@@ -393,3 +393,21 @@ fn finding(stream: &Stream, verdict: Verdict, key: String, detail: &str) -> Find
         detail: detail.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_known_to_be_here_only_where_no_name_is_in_doubt() {
+        let stored = |later| Stored { size: 1, sha256: [1; 32], later };
+        let of = |names: &[u64], has_versions| DayRecords {
+            records: names.iter().map(|name| (*name, stored(false))).collect(),
+            has_versions,
+        };
+        assert!(of(&[2, 5], false).is_all_in(&[1, 2, 5, 9]));
+        assert!(of(&[], false).is_all_in(&[]));
+        assert!(!of(&[2, 5], false).is_all_in(&[1, 2, 9]), "one is missing");
+        assert!(!of(&[2, 5], true).is_all_in(&[1, 2, 5, 9]), "a version may be");
+    }
+}
