@@ -21,8 +21,11 @@ use cost::Cost;
 use scratch::Scratch;
 use table::Results;
 
+/// What one file here measures.
+type Workload = fn(&Setting) -> Result<Results>;
+
 /// A workload by its name, in the order in which they run.
-const WORKLOADS: [(&str, fn(&Setting) -> Result<Results>); 3] =
+const WORKLOADS: [(&str, Workload); 3] =
     [("verify", verify::run), ("verify-million", million::run), ("verify-aws", witness::run)];
 
 #[derive(Parser)]
