@@ -6,12 +6,13 @@ WITNESS := target/witness
 WITNESSES := tests/witness-requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live test witness lint build tools clean
+.PHONY: help demo demo-live test bench witness lint build tools clean
 
 help:
 	@echo 'make demo       mirror a bucket that fills, through a kill -9, and check the copy (about 90 s)'
 	@echo 'make demo-live  the same without an end, with the status table, until Ctrl-C'
 	@echo 'make test       every test'
+	@echo 'make bench      what it costs, beside a bare loop and its peers (about 10 minutes, on a quiet machine)'
 	@echo 'make lint       format, clippy, documentation, licences'
 	@echo 'make clean      remove everything that was built'
 
@@ -29,6 +30,13 @@ test: build witness
 	$(CARGO) test --locked --features failpoints --test kill --test kill_archive --test proof_program --test scrub
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --workspace --lib --bins --tests
+
+# BENCH_LOGS, BENCH_FILES and BENCH_REPEATS change its size, BENCH_DIR its file system; WORKLOADS picks some.
+bench: tools witness
+	$(CARGO) build --locked --release -p trailsync -p bench --bins
+	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | \
+		$(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') && \
+		"$$target/release/bench" $(WORKLOADS)
 
 # Independent judges: another implementation of S3 and STS, and AWS's own command line.
 witness: $(WITNESS)/ready

@@ -301,6 +301,9 @@ fn escape(text: &str) -> String {
 }
 
 fn unescape(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -416,6 +419,13 @@ impl Iterator for Merged {
     type Item = io::Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let [(head, entries)] = &mut self.heads[..] {
+            let record = head.take()?;
+            return Some(entries.next().transpose().map(|next| {
+                *head = next;
+                record
+            }));
+        }
         let order = |a: &Record, b: &Record| a.suffix.as_bytes().cmp(b.suffix.as_bytes());
         let least = self.heads.iter().filter_map(|(head, _)| head.as_ref()).min_by(|a, b| order(a, b))?.suffix.clone();
         let mut latest = None;

@@ -79,10 +79,19 @@ impl Tree {
     }
 
     fn list_into(&self, folder: &str, directory: &str, listed: &mut Listed) -> Result<(), Error> {
+        let is_split = directory.rsplit('/').next().is_some_and(path::is_head);
         for (name, entry) in self.reader.entries(directory)? {
+            if name.starts_with('.') {
+                continue;
+            }
+            // A name that goes on below its directory is a name of its own nowhere else.
+            let object = if entry == Entry::File && !is_split { in_folder(&name) } else { None };
+            if let Some(object) = object {
+                listed.objects.push(object);
+                continue;
+            }
             let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
             match entry {
-                _ if name.starts_with('.') => {}
                 Entry::File => file(folder, path, listed),
                 Entry::Directory if path::is_head(&name) => self.list_into(folder, &path, listed)?,
                 Entry::Directory => match folder_of(&path) {
@@ -156,6 +165,12 @@ pub fn whole(file: Bytes, subject: &str) -> Result<Vec<u8>, Error> {
 pub fn unreadable(subject: &str, error: &std::io::Error) -> Error {
     let report = crate::error::Report::new("read", subject, error);
     Error::of(crate::error::Class::Transient, report.mend("check its permissions and the disk"))
+}
+
+/// The object of a file that has its whole name, by that name alone.
+fn in_folder(name: &str) -> Option<Standing> {
+    let named = path::identify(name).filter(|named| named.part == Part::Object)?;
+    Some(Standing { name: named.key.into(), version: named.version.map(Into::into) })
 }
 
 fn file(folder: &str, path: String, listed: &mut Listed) {

@@ -61,7 +61,11 @@ pub struct Stored {
 }
 
 /// The records of one day of one stream, by the hash of their names.
-pub struct DayRecords(Vec<(u64, Stored)>);
+pub struct DayRecords {
+    records: Vec<(u64, Stored)>,
+    /// Some of them, or of those that they replace, are later versions.
+    has_versions: bool,
+}
 
 /// One file below `.trailsync/manifests/`.
 #[derive(Debug, Clone)]
@@ -161,13 +165,14 @@ impl<'a, A: Archive> Recorded<'a, A> {
             let stored = Stored { size: record.size, sha256: record.sha256, later: record.later };
             records.push((hasher.hash_one(record.suffix.as_str()), stored));
         })?;
+        let has_versions = records.iter().any(|(_, stored)| stored.later);
         // Of several the one that was recorded last holds: the sort is stable.
         records.sort_by_key(|(hash, _)| *hash);
         records.reverse();
         records.dedup_by_key(|(hash, _)| *hash);
         records.reverse();
         records.shrink_to_fit();
-        let records = Arc::new(DayRecords(records));
+        let records = Arc::new(DayRecords { records, has_versions });
         self.held.push_back(((stream.prefix.clone(), day), records.clone()));
         while self.held.len() > 1 && self.held.iter().map(|(_, day)| day.bytes()).sum::<usize>() > HELD_BYTES {
             self.held.pop_front();
@@ -333,22 +338,28 @@ impl<'a, A: Archive> Recorded<'a, A> {
 impl DayRecords {
     /// What was recorded under a hash.
     pub fn get(&self, hash: u64) -> Option<Stored> {
-        let at = self.0.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
-        Some(self.0[at].1)
+        let at = self.records.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
+        Some(self.records[at].1)
+    }
+
+    /// Whether everything is surely among these hashes of names, sorted. Versions have names of their own, which are
+    /// not known here.
+    pub fn is_all_in(&self, names: &[u64]) -> bool {
+        !self.has_versions && self.records.iter().all(|(hash, _)| names.binary_search(hash).is_ok())
     }
 
     /// How many objects.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty()
     }
 
     fn bytes(&self) -> usize {
-        self.0.len() * size_of::<(u64, Stored)>()
+        self.records.len() * size_of::<(u64, Stored)>()
     }
 }
 
@@ -380,5 +391,23 @@ fn finding(stream: &Stream, verdict: Verdict, key: String, detail: &str) -> Find
         from: None,
         to: None,
         detail: detail.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_known_to_be_here_only_where_no_name_is_in_doubt() {
+        let stored = |later| Stored { size: 1, sha256: [1; 32], later };
+        let of = |names: &[u64], has_versions| DayRecords {
+            records: names.iter().map(|name| (*name, stored(false))).collect(),
+            has_versions,
+        };
+        assert!(of(&[2, 5], false).is_all_in(&[1, 2, 5, 9]));
+        assert!(of(&[], false).is_all_in(&[]));
+        assert!(!of(&[2, 5], false).is_all_in(&[1, 2, 9]), "one is missing");
+        assert!(!of(&[2, 5], true).is_all_in(&[1, 2, 5, 9]), "a version may be");
     }
 }

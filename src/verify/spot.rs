@@ -217,11 +217,15 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
         self.note_origin(identity, &digest, &prefix);
         let by = By { chain: identity.chain, key, from: digest.start, to: digest.end, backfill: identity.backfill };
         let by = Arc::new(by);
+        let mut stream: Option<Stream> = None;
         for named in &digest.logs {
             let below = named.origin.key.strip_prefix(&*prefix).unwrap_or(&named.origin.key);
             let key = format!("{}{below}", self.spot.prefix());
             self.named.push(self.run.recorded.hash(&key));
-            let stream = stream_of("", &key);
+            // One log after the other is of the same stream.
+            if stream.as_ref().is_none_or(|stream| stream.suffix(&key).is_none()) {
+                stream = stream_of("", &key);
+            }
             let stored = match stream.as_ref().and_then(|stream| Some((stream, stream.suffix(&key)?))) {
                 Some((stream, suffix)) => {
                     self.kinds.insert(stream.kind.folder);
@@ -446,6 +450,9 @@ impl<'r, 'a, A: Archive> At<'r, 'a, A> {
             return Ok(());
         }
         present.sort_unstable();
+        if self.run.recorded.day(stream, day)?.is_all_in(&present) {
+            return Ok(());
+        }
         let hasher = self.run.recorded.hasher();
         // Of several generations the last one that names an object holds.
         let mut missing = BTreeMap::new();

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, Result as SystemResult};
 
 use super::fault::failed;
 use super::tree::{DIRECTORY, open_beneath, open_regular, split};
@@ -16,6 +17,13 @@ use crate::error::{Class, Error, Report};
 pub struct Reader {
     root: OwnedFd,
     path: String,
+    /// The directory of the file that was opened last: most often the next one stands there, too.
+    last: Mutex<Option<Arc<Directory>>>,
+}
+
+struct Directory {
+    path: String,
+    opened: OwnedFd,
 }
 
 /// What stands in a directory.
@@ -40,7 +48,7 @@ impl Reader {
         let root = root.and_then(|root| open_beneath(root.as_fd(), "", DIRECTORY));
         let mend = "give the root of a copy, the directory that holds `AWSLogs` or its prefix";
         match root {
-            Ok(root) => Ok(Self { root, path: shown }),
+            Ok(root) => Ok(Self { root, path: shown, last: Mutex::default() }),
             Err(errno) => Err(Error::of(Class::Fatal, Report::new("open", shown, errno).mend(mend))),
         }
     }
@@ -70,12 +78,23 @@ impl Reader {
     /// As for [`Destination::stage`](crate::destination::Destination::stage).
     pub fn file(&self, path: &str) -> Result<Option<File>, Error> {
         let (directory, name) = split(path);
-        let opened = match open_beneath(self.root(), directory, DIRECTORY) {
-            Ok(directory) => open_regular(directory.as_fd(), name),
+        let opened = match self.directory(directory) {
+            Ok(directory) => open_regular(directory.opened.as_fd(), name),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(errno),
         };
         opened.map_err(|errno| failed("read", self.shown(path), errno))
+    }
+
+    fn directory(&self, path: &str) -> SystemResult<Arc<Directory>> {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = last().as_ref().filter(|directory| directory.path == path) {
+            return Ok(directory.clone());
+        }
+        let opened = open_beneath(self.root(), path, DIRECTORY)?;
+        let directory = Arc::new(Directory { path: path.to_owned(), opened });
+        *last() = Some(directory.clone());
+        Ok(directory)
     }
 
     fn root(&self) -> BorrowedFd<'_> {

@@ -42,7 +42,7 @@ mod faults;
 mod generated;
 mod iam;
 mod identity;
-mod log_body;
+pub mod log_body;
 mod object;
 mod op;
 pub mod policies;

@@ -10,7 +10,7 @@ use crate::clock::iso_seconds;
 
 /// An uncompressed log, and the times that its digest entry repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogBody {
+pub struct LogBody {
     pub text: Vec<u8>,
     pub oldest: Timestamp,
     pub newest: Timestamp,
@@ -98,6 +98,16 @@ pub(crate) fn realistic(seed: u64, account: &str, region: &str, delivered: Times
     let mut random = fastrand::Rng::with_seed(seed);
     // Most logs are small, and some are not.
     let count = random.u32(1..=6) * random.u32(1..=6);
+    log(random, count, account, region, delivered)
+}
+
+/// The log of so many events that `seed` stands for, for measurements that need logs of a certain size.
+#[must_use]
+pub fn of_events(seed: u64, count: u32, account: &str, region: &str, delivered: Timestamp) -> LogBody {
+    log(fastrand::Rng::with_seed(seed), count, account, region, delivered)
+}
+
+fn log(mut random: fastrand::Rng, count: u32, account: &str, region: &str, delivered: Timestamp) -> LogBody {
     let newest = delivered - SignedDuration::from_secs(random.i64(60..300));
     let mut text = String::with_capacity(count as usize * 1_300);
     text.push_str("{\"Records\":[");
