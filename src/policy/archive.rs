@@ -279,7 +279,8 @@ mod tests {
         source.bucket_owner = Some("111111111111".into());
         let access = policy(&source, Attachment::ArchiveAccess).unwrap();
         let logs = "arn:aws:s3:::trail-logs/audit/AWSLogs/*";
-        let get = json!({ "Sid": "TrailsyncArchiveCopy", "Effect": "Allow", "Action": "s3:GetObject", "Resource": logs });
+        let get =
+            json!({ "Sid": "TrailsyncArchiveCopy", "Effect": "Allow", "Action": "s3:GetObject", "Resource": logs });
         assert_eq!(access["Statement"][3], get);
         let theirs = &policy(&source, Attachment::BucketPolicy).unwrap()["Statement"][0];
         assert_eq!(theirs["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:role/Archive" }));
