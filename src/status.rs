@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
-use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, ScrubRow, SessionRow};
+use crate::ledger::{AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, PruneRow, QuarantineRow, ScrubRow, SessionRow};
 
 mod proof;
 
@@ -83,6 +83,8 @@ pub struct Status {
     pub key_requests: Vec<KeyRequestRow>,
     /// How far each source's copy was read again, and what was found.
     pub scrubs: Vec<ScrubRow>,
+    /// What was deleted at each source, where that is configured.
+    pub deletions: Vec<PruneRow>,
 }
 
 /// An account of a source.
@@ -168,6 +170,8 @@ pub struct Rows {
     pub chains: Vec<ChainRow>,
     pub key_requests: Vec<KeyRequestRow>,
     pub scrubs: Vec<ScrubRow>,
+    /// What was deleted at the sources.
+    pub prunes: Vec<PruneRow>,
 }
 
 impl Status {
@@ -214,6 +218,7 @@ impl Status {
             alarms,
             unknown_folders,
             scrubs: rows.scrubs,
+            deletions: rows.prunes,
             key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
@@ -231,6 +236,7 @@ impl Rows {
             self.quarantine.retain(|row| is_configured(&row.source));
             self.alarms.retain(|row| is_configured(&row.source));
             self.scrubs.retain(|row| is_configured(&row.source));
+            self.prunes.retain(|row| is_configured(&row.source));
         }
         self
     }
