@@ -21,6 +21,7 @@ use crate::ledger::{DATABASE, Ledger, SessionRow};
 use crate::manifest::Manifests;
 use crate::mirror::{Mirror, Permits, Rules};
 use crate::prove::{self, Prover};
+use crate::prune::{self, Pruner, Terms};
 use crate::pulse::Heart;
 use crate::role::{Keeper, Process};
 use crate::scheduler::{Runner, session_row};
@@ -33,6 +34,12 @@ use crate::trouble::{Say, Trouble};
 const REST: Duration = Duration::from_secs(20);
 /// Objects that are read again before it is recorded how far that is.
 const SCRUBBED_A_TURN: u64 = 1000;
+/// Objects that are decided on, recorded and deleted at the source together.
+const PRUNED_AT_ONCE: usize = 500;
+/// Requests for it in flight.
+const PRUNED_IN_FLIGHT: usize = 8;
+/// Records that are walked over before it is recorded how far that is.
+const WALKED_A_TURN: u64 = 20_000;
 
 /// A source, ready to run.
 pub struct Parts {
@@ -50,6 +57,8 @@ pub struct Parts {
     pub scrubber: Option<Arc<Scrubber<S3Source, Store>>>,
     /// The daemon lets it.
     pub scrubs: bool,
+    /// Deletes at the source; `None` where that is not configured.
+    pub pruner: Option<Arc<Pruner<S3Source, Store>>>,
     /// What to discover.
     pub wanted: Wanted,
     /// Its configuration.
@@ -198,7 +207,9 @@ impl Connected {
         let is_tree = matches!(*store, Store::Tree(_));
         let scrubber = is_tree.then(|| Arc::new(Scrubber::new(mirror.clone(), prover.clone(), rules)));
         let scrubs = config.scrub.mib_per_second > 0;
-        Parts { keeper, archive, store, mirror, prover, scrubber, scrubs, wanted, source, passes }
+        let pruner = prune_rules(&source, &wanted).map(|rules| Pruner::new(mirror.clone(), prover.clone(), rules));
+        let pruner = pruner.map(Arc::new);
+        Parts { keeper, archive, store, mirror, prover, scrubber, scrubs, pruner, wanted, source, passes }
     }
 }
 
@@ -240,6 +251,20 @@ fn proof_rules(source: &Source, wanted: &Wanted) -> prove::Rules {
     }
 }
 
+/// How a source's objects are deleted there, where that is configured.
+fn prune_rules(source: &Source, wanted: &Wanted) -> Option<prune::Rules> {
+    let after = source.after_mirror?;
+    let age = i64::try_from(after.delete_after.as_secs()).unwrap_or(i64::MAX);
+    Some(prune::Rules {
+        wanted: wanted.clone(),
+        terms: Terms { age, require: after.require },
+        most: after.most,
+        batch: PRUNED_AT_ONCE,
+        in_flight: source.concurrency.min(PRUNED_IN_FLIGHT),
+        records_a_turn: WALKED_A_TURN,
+    })
+}
+
 impl Parts {
     /// The session of the destination as the state keeps it, beside the source's own.
     pub fn archive_row(&self) -> Option<SessionRow> {
@@ -256,6 +281,7 @@ impl Parts {
             passes: self.passes,
             prover: self.prover,
             scrubber: self.scrubber.filter(|_| self.scrubs),
+            pruner: self.pruner,
             session,
             heart,
         }

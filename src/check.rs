@@ -47,11 +47,13 @@ pub enum Hop {
     Clock,
     /// Our own reading is not logged into the logs that we read.
     Loop,
+    /// What is mirrored can be deleted, where that is configured.
+    Delete,
 }
 
 impl Hop {
     /// Every hop, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Credentials,
         Self::AssumeRole,
         Self::ExternalId,
@@ -65,6 +67,7 @@ impl Hop {
         Self::Destination,
         Self::Clock,
         Self::Loop,
+        Self::Delete,
     ];
 
     /// Its name for people.
@@ -83,6 +86,7 @@ impl Hop {
             Self::Destination => "destination",
             Self::Clock => "clock",
             Self::Loop => "feedback loop",
+            Self::Delete => "delete",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::window::{Memory, Scope};
 
 mod audit;
 mod days;
+mod deletion;
 mod keys;
 mod open;
 mod place;
@@ -29,6 +30,7 @@ mod scrub;
 
 pub use audit::AuditCommit;
 pub use days::Mark;
+pub use deletion::{DELETION, DeletionCommit, DeletionRow, Ended, Intent, Outcome, PruneRow};
 pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use proof::{ChainRow, DigestRow, ProofCommit};
@@ -177,6 +179,7 @@ pub struct SealedDay {
 
 const GONE: i64 = 1;
 const LATER: i64 = 2;
+const DELETED: i64 = 4;
 /// Values in one statement stay far below SQLite's limit of 32,766.
 const ROWS_A_STATEMENT: usize = 500;
 
@@ -577,7 +580,7 @@ async fn insert_objects(
                 .push_bind(pack_etag(&record.etag))
                 .push_bind(record.sha256.to_vec())
                 .push_bind(record.inflated.map(|hash| hash.to_vec()))
-                .push_bind(i64::from(record.gone) * GONE + i64::from(record.later) * LATER);
+                .push_bind(flags(record));
         });
         insert.push(if replace {
             " ON CONFLICT DO UPDATE SET size = excluded.size, modified = excluded.modified, etag = excluded.etag,
@@ -685,7 +688,12 @@ fn record_of(stream: &Stream, row: &SqliteRow) -> Option<Record> {
         inflated: row.get::<Option<&[u8]>, _>("inflated").map(TryInto::try_into).transpose().ok()?,
         gone: flags & GONE != 0,
         later: flags & LATER != 0,
+        deleted: flags & DELETED != 0,
     })
+}
+
+fn flags(record: &Record) -> i64 {
+    i64::from(record.gone) * GONE + i64::from(record.later) * LATER + i64::from(record.deleted) * DELETED
 }
 
 fn sealed_of(row: &SqliteRow) -> Option<SealedDay> {

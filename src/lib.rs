@@ -17,7 +17,8 @@
 //! 9. Every hour the trail's signed digest comes the same way; [`prove`] reads it from the copy, judges it with the
 //!    [`keyring`]'s keys, and looks for every log that it names. What no listing showed is fetched at once.
 //! 10. Slowly, all the time, [`scrub`] reads the copy again; what rotted or was lost is fetched once more.
-//! 11. [`status`] says in one vocabulary how far every account is.
+//! 11. Where that is configured, and nowhere else, [`prune`] deletes at the source what is old, proven, and whole here.
+//! 12. [`status`] says in one vocabulary how far every account is.
 //!
 //! # Promises
 //!
@@ -74,6 +75,7 @@ pub mod discover;
 pub mod mirror;
 pub mod plan;
 pub mod prove;
+pub mod prune;
 pub mod scrub;
 pub mod verify;
 

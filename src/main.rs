@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         return finished(cli::policy::new_external_id(random_bits, &mut std::io::stdout().lock()));
     }
     let purpose = match cli.command {
-        Command::Run | Command::Sync(_) | Command::Check(_) | Command::Plan(_) => Purpose::Mirror,
+        Command::Run | Command::Sync(_) | Command::Check(_) | Command::Plan(_) | Command::Prune(_) => Purpose::Mirror,
         _ => Purpose::Look,
     };
     if let Command::Verify(options) = &cli.command
@@ -138,6 +138,7 @@ async fn execute(
             cli::policy::policy(config, options, terminal, &mut out)
         }
         Command::Scrub(options) => cli::scrub::scrub(config, options, &process(), stop, &mut out).await,
+        Command::Prune(options) => cli::prune::prune(config, options, &process(), stop, &mut out).await,
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
         Command::Rebuild(options) => cli::rebuild::rebuild(config, options, &process(), &mut out).await,
         Command::Verify(_) | Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),

@@ -4,7 +4,7 @@
 //! hash of the generation before); each further line is one object, tab-separated, sorted by key:
 //! `suffix  size  etag  sha256  inflated-sha256  modified  flags`. The suffix and the tag are percent-encoded
 //! outside printable ASCII; hashes are hexadecimal, `-` where there is none; `modified` is seconds since the
-//! epoch; flags are letters: `g` gone from the source, `v` stored as a later version. A late object adds a
+//! epoch; flags are letters: `g` gone from the source, `d` by our own doing, `v` stored as a later version. A late object adds a
 //! generation: a file of its own. Where two generations name one key, the later one holds.
 
 use std::cmp::Ordering;
@@ -245,12 +245,11 @@ fn encode(header: &Header, records: &[Record]) -> io::Result<Vec<u8>> {
 }
 
 fn line(record: &Record) -> String {
-    let flags = match (record.gone, record.later) {
-        (false, false) => "-",
-        (true, false) => "g",
-        (false, true) => "v",
-        (true, true) => "gv",
-    };
+    let letters = [(record.gone, 'g'), (record.deleted, 'd'), (record.later, 'v')];
+    let mut flags: String = letters.into_iter().filter(|(holds, _)| *holds).map(|(_, letter)| letter).collect();
+    if flags.is_empty() {
+        flags.push('-');
+    }
     let inflated = record.inflated.map_or_else(|| "-".to_owned(), hex::encode);
     let (suffix, etag) = (escape(&record.suffix), escape(record.etag.as_str()));
     let (size, sha256, modified) = (record.size, hex::encode(record.sha256), record.modified.as_second());
@@ -279,6 +278,7 @@ fn parse(text: &str) -> Option<Record> {
         sha256,
         inflated,
         gone: flags.contains('g'),
+        deleted: flags.contains('d'),
         later: flags.contains('v'),
     };
     fields.next().is_none().then_some(record)
@@ -460,6 +460,7 @@ mod tests {
             sha256: [7; 32],
             inflated: (size > 1).then_some([9; 32]),
             gone: size == 3,
+            deleted: size == 3,
             later: size == 4,
         }
     }

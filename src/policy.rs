@@ -159,21 +159,28 @@ fn document(source: &Source, scope: Scope) -> String {
         patterns => patterns.iter().map(|pattern| format!("{bucket}/{pattern}")).collect(),
     };
     let through = format!("s3.{}.{}", source.region, partition.dns_suffix);
-    let document = json!({
-        "Version": "2012-10-17",
-        "Statement": [
-            list,
-            { "Effect": "Allow", "Action": "s3:GetObject", "Resource": one_or_many(&objects) },
-            { "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": bucket },
-            {
-                "Effect": "Allow",
-                "Action": "kms:Decrypt",
-                "Resource": "*",
-                "Condition": { "StringEquals": { "kms:ViaService": through } },
-            },
-        ],
-    });
-    ascii(&document.to_string())
+    let mut statements = vec![
+        list,
+        json!({ "Effect": "Allow", "Action": "s3:GetObject", "Resource": one_or_many(&objects) }),
+        json!({ "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": bucket }),
+        json!({
+            "Effect": "Allow",
+            "Action": "kms:Decrypt",
+            "Resource": "*",
+            "Condition": { "StringEquals": { "kms:ViaService": through } },
+        }),
+    ];
+    if source.after_mirror.is_some() {
+        let mut delete = json!({ "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": one_or_many(&objects) });
+        delete["Condition"] = only_by_tag();
+        statements.push(delete);
+    }
+    ascii(&json!({ "Version": "2012-10-17", "Statement": statements }).to_string())
+}
+
+/// Deleting is allowed with `If-Match` alone (S3 guide, "Enforce conditional deletes on Amazon S3 buckets").
+pub(crate) fn only_by_tag() -> Value {
+    json!({ "Null": { "s3:if-match": "false" } })
 }
 
 fn one_or_many(values: &[String]) -> Value {
@@ -307,6 +314,7 @@ pub(crate) mod tests {
                 discover_every: day,
             },
             proof: crate::config::Proof { grace: day },
+            after_mirror: None,
             concurrency: 8,
             endpoints: Endpoints::default(),
         }

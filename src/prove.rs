@@ -30,10 +30,12 @@ pub mod cover;
 mod judge;
 mod reconcile;
 pub mod spans;
+mod vouch;
 
 use audit::Proven;
 use judge::Verdict;
 use spans::{Hole, Spans};
+pub use vouch::{Log, Vouching};
 
 /// Digests that one turn judges.
 const A_TURN: u32 = 200;

@@ -20,6 +20,8 @@ pub struct Record {
     pub inflated: Option<[u8; 32]>,
     /// It is no longer at the source; the copy stays.
     pub gone: bool,
+    /// And that is our own doing: it was deleted there once it was mirrored.
+    pub deleted: bool,
     /// These bytes are a later version: they stand beside the first under [`version_of`] their hash.
     pub later: bool,
 }
@@ -39,6 +41,7 @@ impl Record {
             sha256: content.sha256,
             inflated,
             gone: false,
+            deleted: false,
             later: false,
         }
     }

@@ -57,6 +57,11 @@ impl Delays {
         Self::new(Duration::from_secs(60), Duration::from_secs(150), Jitter::Beyond)
     }
 
+    /// Between tries to delete at the source, of which nobody waits for the next: 1–2 min, growing to 1–2 h.
+    pub fn refused() -> Self {
+        Self::new(Duration::from_secs(60), Duration::from_secs(3600), Jitter::Beyond)
+    }
+
     fn new(first: Duration, most: Duration, jitter: Jitter) -> Self {
         let steps = ExponentialBackoff {
             current_interval: first,
@@ -170,6 +175,8 @@ mod tests {
         assert_eq!(bounds(Delays::assuming(), 2), [(1_000, 5_000), (1_000, 10_000)]);
         assert_eq!(bounds(Delays::assuming(), 20).last(), Some(&(1_000, 60_000)));
         assert_eq!(bounds(Delays::denied(), 1), [(60_000, 120_000)]);
+        assert_eq!(bounds(Delays::refused(), 1), [(60_000, 120_000)]);
+        assert_eq!(bounds(Delays::refused(), 20).last(), Some(&(3_600_000, 7_200_000)));
         assert_eq!(bounds(Delays::denied(), 20).last(), Some(&(150_000, 300_000)));
     }
 

@@ -16,15 +16,16 @@ use crate::destination::Destination;
 use crate::discover::{self, Found, Wanted, discover, undiscovered};
 use crate::error::{Class, Error};
 use crate::layout::{Stream, root};
-use crate::ledger::{Alarm, SessionRow};
+use crate::ledger::{Alarm, DELETION, SessionRow};
 use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::prove::{Proved, Prover};
+use crate::prune::{Pruned, Pruner};
 use crate::pulse::Heart;
 use crate::retry::Delays;
 use crate::role::SessionState;
 use crate::scrub::{Scrubbed, Scrubber};
 use crate::share::Share;
-use crate::source::Source;
+use crate::source::Remove;
 use crate::trouble::{Say, Trouble};
 use crate::window::next_poll;
 
@@ -38,6 +39,8 @@ const PROOF_EVERY: Duration = Duration::from_secs(60);
 const PROOF_SOON: Duration = Duration::from_secs(5);
 /// A scrub that rests, or had trouble, is looked at again after so long.
 const SCRUB_EVERY: Duration = Duration::from_secs(300);
+/// A deletion at the source that rests is looked at again after so long; after trouble, ever later.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -55,6 +58,8 @@ pub struct Runner<S, D: Destination> {
     pub prover: Arc<Prover<S, D>>,
     /// Reads the copy again, when nothing else is waiting; `None` where that is switched off.
     pub scrubber: Option<Arc<Scrubber<S, D>>>,
+    /// Deletes at the source, when nothing else is waiting; `None` where that is not configured.
+    pub pruner: Option<Arc<Pruner<S, D>>>,
     /// The role session, to be recorded as it changes.
     pub session: watch::Receiver<SessionState>,
     /// Beats while the loop turns.
@@ -100,12 +105,16 @@ struct Loop<S, D: Destination> {
     scrubs: JoinSet<Result<Scrubbed, Error>>,
     next_scrub: Instant,
     scrub_trouble: Trouble,
+    prunes: JoinSet<Result<Pruned, Error>>,
+    next_prune: Instant,
+    prune_delays: Delays,
+    prune_trouble: Trouble,
     /// Streams that run and are to run again at once: there is something to fetch by its key.
     again: HashSet<String>,
     skewed: bool,
 }
 
-impl<S: Source, D: Destination> Runner<S, D> {
+impl<S: Remove, D: Destination> Runner<S, D> {
     /// Runs the source until `stop`; then waits for the turns under way to commit what is published.
     ///
     /// # Errors
@@ -131,6 +140,10 @@ impl<S: Source, D: Destination> Runner<S, D> {
             scrubs: JoinSet::new(),
             next_scrub: Instant::now() + PROOF_SOON,
             scrub_trouble: Trouble::default(),
+            prunes: JoinSet::new(),
+            next_prune: Instant::now() + PROOF_SOON,
+            prune_delays: Delays::refused(),
+            prune_trouble: Trouble::default(),
             again: HashSet::new(),
             skewed: false,
             runner: self,
@@ -145,6 +158,11 @@ impl<S: Source, D: Destination> Runner<S, D> {
             this.scrubs.abort_all();
         }
         while this.scrubs.join_next().await.is_some() {}
+        // Requests under way are waited for; of others the intent is kept, and resolved by the next round.
+        if !this.stop.is_cancelled() {
+            this.prunes.abort_all();
+        }
+        while this.prunes.join_next().await.is_some() {}
         while let Some(finished) = this.turns.join_next_with_id().await {
             let went = this.turn_ended(finished).await;
             this.survive(went)?;
@@ -153,7 +171,7 @@ impl<S: Source, D: Destination> Runner<S, D> {
     }
 }
 
-impl<S: Source, D: Destination> Loop<S, D> {
+impl<S: Remove, D: Destination> Loop<S, D> {
     async fn run(&mut self) -> Result<(), Error> {
         let stop = self.stop.clone();
         let recorded = self.record_session().await;
@@ -165,6 +183,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
             self.start_proof();
             if !blocked {
                 self.start_scrub();
+                self.start_prune();
             }
             let next = self.next_wake();
             let passes = self.runner.passes.clone();
@@ -176,6 +195,7 @@ impl<S: Source, D: Destination> Loop<S, D> {
                 Some(found) = self.discoveries.join_next() => self.discovered(found).await,
                 Some(proved) = self.proofs.join_next() => self.proved(proved).await,
                 Some(scrubbed) = self.scrubs.join_next() => self.scrubbed(scrubbed).await,
+                Some(pruned) = self.prunes.join_next() => self.pruned(pruned).await,
                 changed = self.runner.session.changed() => match changed {
                     Ok(()) => self.record_session().await,
                     // The keeper ends with the process.
@@ -230,7 +250,9 @@ impl<S: Source, D: Destination> Loop<S, D> {
         let next = self.due.peek().map_or(self.next_discovery, |Reverse((at, _))| (*at).min(self.next_discovery));
         let next = if self.proofs.is_empty() { next.min(self.next_proof) } else { next };
         let scrubs = self.runner.scrubber.is_some() && self.scrubs.is_empty();
-        if scrubs { next.min(self.next_scrub) } else { next }
+        let next = if scrubs { next.min(self.next_scrub) } else { next };
+        let prunes = self.runner.pruner.is_some() && self.prunes.is_empty();
+        if prunes { next.min(self.next_prune) } else { next }
     }
 
     /// Streams that were found before are polled at once, even when discovery fails.
@@ -478,6 +500,52 @@ impl<S: Source, D: Destination> Loop<S, D> {
             }
             Err(panicked) => {
                 error!(%source, error = %panicked, "The scrub ended unexpectedly; it goes on from what was recorded");
+                Ok(())
+            }
+        }
+    }
+
+    /// Only while no turn waits for its permit: nothing is in less of a hurry.
+    fn start_prune(&mut self) {
+        let Some(pruner) = self.runner.pruner.clone() else { return };
+        if Instant::now() < self.next_prune || !self.prunes.is_empty() {
+            return;
+        }
+        self.next_prune = Instant::now() + PRUNE_EVERY;
+        let stop = self.stop.clone();
+        self.prunes.spawn(async move { pruner.turn(&stop).await });
+    }
+
+    /// Whatever goes wrong with the deletion at the source is said, and does not touch the mirror.
+    async fn pruned(&mut self, pruned: Result<Result<Pruned, Error>, JoinError>) -> Result<(), Error> {
+        let (now, ours) = (Instant::now(), self.runner.mirror.service_clock().ours());
+        let (source, ledger) = (self.runner.wanted.source.clone(), self.runner.mirror.ledger().clone());
+        match pruned {
+            Ok(Ok(pruned)) => {
+                self.prune_delays.reset();
+                if self.prune_trouble.recovered(now).is_some() {
+                    info!(%source, "The deletion at the source goes on");
+                }
+                ledger.clear_alarm(&source, DELETION, "", ours).await?;
+                if pruned.more {
+                    self.next_prune = now;
+                }
+                if pruned.capped {
+                    info!(%source, "The round may not delete more at the source: `after_mirror.most` is what it may");
+                }
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                self.next_prune = now + self.prune_delays.next(fastrand::f64());
+                if self.prune_trouble.failed(error.code(), now) != Say::Nothing {
+                    warn!(%source, code = error.code(), "Nothing is deleted at the source now: {error}");
+                    let detail = format!("nothing is deleted at the source now, the mirror goes on: {error}");
+                    ledger.alarm(&source, &Alarm { kind: DELETION, subject: String::new(), detail }, ours).await?;
+                }
+                Ok(())
+            }
+            Err(panicked) => {
+                error!(%source, error = %panicked, "The deletion at the source ended unexpectedly; it goes on from what was recorded");
                 Ok(())
             }
         }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
 use crate::ledger::{
-    AlarmCount, AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, QuarantineRow, ScrubRow, SessionRow, StreamId,
+    AlarmCount, AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, PruneRow, QuarantineRow, ScrubRow, SessionRow,
+    StreamId,
 };
 
 mod proof;
@@ -100,6 +101,8 @@ pub struct Status {
     pub key_requests: Vec<KeyRequestRow>,
     /// How far each source's copy was read again, and what was found.
     pub scrubs: Vec<ScrubRow>,
+    /// What was deleted at each source, where that is configured.
+    pub deletions: Vec<PruneRow>,
 }
 
 /// An account of a source.
@@ -192,6 +195,8 @@ pub struct Rows {
     pub chains: Vec<ChainRow>,
     pub key_requests: Vec<KeyRequestRow>,
     pub scrubs: Vec<ScrubRow>,
+    /// What was deleted at the sources.
+    pub prunes: Vec<PruneRow>,
 }
 
 impl Status {
@@ -229,6 +234,7 @@ impl Status {
             alarm_counts: rows.alarm_counts,
             unknown_folders,
             scrubs: rows.scrubs,
+            deletions: rows.prunes,
             key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
@@ -259,6 +265,7 @@ impl Rows {
             self.alarms.retain(|row| is_configured(&row.source));
             self.alarm_counts.retain(|row| is_configured(&row.source));
             self.scrubs.retain(|row| is_configured(&row.source));
+            self.prunes.retain(|row| is_configured(&row.source));
         }
         self
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use trailsync::cli::config::{Form, print, print_schema, schema};
 use trailsync::config::table::{Fallback, OPTIONS};
-use trailsync::config::{Credentials, Input, Loaded, LogFormat, Mistake, ObjectLock, Refused, Tier, load, variable};
+use trailsync::config::{
+    AfterMirror, Credentials, Input, Loaded, LogFormat, Mistake, ObjectLock, Refused, Require, Tier, load, variable,
+};
 
 const CANARY: &str = "canary-7d1c0f9e-never-to-be-seen";
 
@@ -445,6 +447,37 @@ fn odd_but_allowed_is_a_warning() {
     prod("").flag("source.prod.destination.dir_mode", "0777").refused("source.prod.destination.dir_mode", "alter");
 }
 
+/// The base, with a table that deletes, and more of that.
+fn deleting(more: &str) -> Given {
+    prod(&format!("[source.prod.after_mirror]\ndelete_after = \"90d\"\n{more}"))
+}
+
+#[test]
+fn nothing_is_deleted_at_a_source_unless_it_is_written_and_without_proof_only_with_an_acknowledgement() {
+    assert_eq!(prod("").loaded().config.sources["prod"].after_mirror, None);
+    let proven = AfterMirror { delete_after: 90 * DAY, require: Require::Proven, most: 10_000 };
+    assert_eq!(deleting("").loaded().config.sources["prod"].after_mirror, Some(proven));
+    let require = "source.prod.after_mirror.require";
+    let said = deleting("require = \"stored\"").refused(require, "nothing shows that they are genuine");
+    assert!(said.contains("`i_accept_deletion_without_proof = true`"), "{said}");
+    let accepted = deleting("require = \"stored\"\ni_accept_deletion_without_proof = true\nmost = 5").loaded();
+    let stored = AfterMirror { require: Require::Stored, most: 5, ..proven };
+    assert_eq!((accepted.config.sources["prod"].after_mirror, accepted.warnings.len()), (Some(stored), 0));
+    deleting("i_accept_deletion_without_proof = true")
+        .warned("source.prod.after_mirror.i_accept_deletion_without_proof", "nothing without proof");
+}
+
+#[test]
+fn a_deletion_that_could_lose_something_or_never_happen_is_refused() {
+    let (require, after) = ("source.prod.after_mirror.require", "source.prod.after_mirror.delete_after");
+    deleting("").flag("source.prod.kinds", "CloudTrail").refused(require, "nothing is ever proven");
+    deleting("").flag("source.prod.destination.allow_volatile", "true").refused(after, "go with the machine");
+    deleting("").flag(after, "6d").refused(after, "7d");
+    deleting("require = \"any\"").refused(require, "proven, stored");
+    prod("[source.prod.after_mirror]\nmost = 5\n").refused(after, "is required");
+    deleting("").flag("source.prod.source_retention", "60d").warned(after, "has removed everything");
+}
+
 /// A second source, complete but for what a test adds.
 const SECOND: &str =
     "[source.second]\nbucket = \"other-logs\"\nregion = \"eu-central-1\"\ndestination.path = \"/srv/trails/second\"\n";
@@ -753,12 +786,14 @@ fn the_reference_has_every_option_and_nothing_else_at_its_true_default() {
     // What belongs to the role of a bucket has its defaults only where there is one.
     let role = "role = { arn = \"arn:aws:iam::222222222222:role/W\", session_name = \"w1\" }\n";
     let of_a_bucket: toml::Table = self::printed(&archived(role).loaded(), Form::Toml).parse().expect("TOML");
+    // So has what belongs to a deletion.
+    let deleting: toml::Table = self::printed(&deleting("").loaded(), Form::Toml).parse().expect("TOML");
     for option in OPTIONS {
         let path = option.path_in("prod");
         let stated = find(&whole, &path).unwrap_or_else(|| panic!("{path} is not in the reference"));
         match option.default {
             Fallback::Value(_) | Fallback::From(_) => {
-                let default = find(&printed, &path).or_else(|| find(&of_a_bucket, &path));
+                let default = [&printed, &of_a_bucket, &deleting].into_iter().find_map(|table| find(table, &path));
                 assert_eq!(Some(stated), default, "{path}");
             }
             Fallback::Required | Fallback::Absent | Fallback::Unless(_) => {}

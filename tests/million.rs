@@ -129,6 +129,7 @@ impl Bench {
             inflated: Some(sha256(object.etag.as_bytes())),
             gone: false,
             later: false,
+            deleted: false,
         }
     }
 

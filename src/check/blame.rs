@@ -232,6 +232,21 @@ impl Scene<'_> {
         }
     }
 
+    /// An object could not be asked to be deleted; it could be read.
+    pub(super) fn delete(&self, key: &str) -> Blame {
+        let folder = folders(self.source, Scope::Accounts).into_iter().find(|folder| key.starts_with(folder));
+        let resource = format!("{}/{}*", self.bucket_arn(), folder.unwrap_or_default());
+        let not_allowed =
+            format!("{} does not allow `{}` `s3:DeleteObject` on the objects", self.reading_place(), self.reader());
+        let unwanted = "nothing is to be deleted at the source: set no `after_mirror`".to_owned();
+        Blame {
+            causes: vec![not_allowed, others(), unwanted],
+            permission: Some(Permission { action: "s3:DeleteObject", resource, condition: None }),
+            policy: self.reading(sid::DELETE),
+            passing: false,
+        }
+    }
+
     fn decrypt(&self, failure: &Failure) -> Blame {
         let named = failure.message.split_whitespace().find(|word| word.starts_with("arn:") && word.contains(":kms:"));
         let key = named.or(self.source.kms_keys.first().map(String::as_str));

@@ -14,6 +14,7 @@ use crate::source::s3::probe::{Probe, Seen};
 use crate::status::Age;
 
 mod bucket;
+mod deletion;
 mod objects;
 mod ours;
 mod session;
@@ -81,7 +82,7 @@ impl<'a> Walk<'a> {
         self.destination().await?;
         self.clock();
         self.feedback(&bodies, log.as_ref());
-        Ok(())
+        self.deletion(&probe, &found.streams, &bodies).await
     }
 
     async fn visible_buckets(&mut self) -> Step<Vec<Seen>> {

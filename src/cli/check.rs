@@ -89,7 +89,8 @@ impl Walked {
     /// What came after the hop that failed.
     fn not_tried(&self) -> Vec<Hop> {
         let tried = |hop: &Hop| self.findings.iter().any(|finding| finding.hop == *hop);
-        Hop::ALL.into_iter().filter(|hop| !tried(hop)).collect()
+        let is_asked = |hop: &Hop| *hop != Hop::Delete || self.source.after_mirror.is_some();
+        Hop::ALL.into_iter().filter(|hop| !tried(hop) && is_asked(hop)).collect()
     }
 }
 

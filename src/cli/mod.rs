@@ -12,6 +12,7 @@ pub mod check;
 pub mod config;
 pub mod plan;
 pub mod policy;
+pub mod prune;
 pub mod rebuild;
 pub mod retry;
 pub mod run;
@@ -69,6 +70,8 @@ pub enum Command {
     Policy(policy::Options),
     /// Reads every copy again, once, and fetches what rotted or was lost.
     Scrub(scrub::Options),
+    /// Deletes at the source what is mirrored, old enough and proven, where that is configured.
+    Prune(prune::Options),
     /// Lets objects in quarantine be tried again at once.
     Retry(retry::Options),
     /// Makes the database again from the mirrored tree and its manifests.
@@ -97,7 +100,7 @@ const EXIT_CODES: &str = "Exit codes:
   0   done
   1   something could not be mirrored: it is in the quarantine, or a stream failed;
       a hop of `check` failed; `verify` found something altered, missing or not vouched for;
-      `scrub` found damage
+      `scrub` found damage; `prune` was kept from going on
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
   4   verify: nothing is wrong, but not everything could be proven (no digests, no keys)

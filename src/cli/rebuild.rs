@@ -288,6 +288,7 @@ impl Rebuild<'_> {
                 _ => None,
             },
             gone: false,
+            deleted: false,
             later: place.version.is_some(),
         })
     }
@@ -339,7 +340,7 @@ struct Sums {
 /// The alarms that were raised when a record became what it is.
 fn told(stream: &Stream, record: &Record) -> Vec<Alarm> {
     let key = || format!("{}{}", stream.prefix, record.suffix);
-    let gone = record.gone.then(|| vanished(&stream.prefix, record));
+    let gone = (record.gone && !record.deleted).then(|| vanished(&stream.prefix, record));
     let later = record.later.then(|| replaced(&key(), record));
     gone.into_iter().chain(later).collect()
 }

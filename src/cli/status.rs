@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp, seconds_between};
 use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
-use crate::ledger::{Ledger, ScrubRow};
+use crate::ledger::{Ledger, PruneRow, ScrubRow};
 use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Status, Stream};
 
 /// Options of `trailsync status`.
@@ -208,6 +208,13 @@ fn scrubbed(scrub: &ScrubRow) -> Option<String> {
     })
 }
 
+/// What was deleted at a source; nothing where nothing was.
+fn pruned(prune: &PruneRow) -> Option<String> {
+    let last = prune.last_deleted?;
+    let (source, objects, bytes) = (&prune.source, prune.deleted, HumanBytes(prune.bytes));
+    Some(format!("deleted at the source: {source}: {objects} objects, {bytes}; the last {last}"))
+}
+
 /// What needs the reader: failing streams, alarms, quarantine, with since when and why.
 fn troubles(status: &Status) -> String {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
@@ -243,6 +250,7 @@ fn troubles(status: &Status) -> String {
     }
     lines.extend(status.accounts.iter().flat_map(held_back).take(SHOWN as usize));
     lines.extend(status.scrubs.iter().filter_map(scrubbed));
+    lines.extend(status.deletions.iter().filter_map(pruned));
     for alarm in status.alarms.iter().take(SHOWN as usize) {
         lines.push(format!(
             "alarm {}{}: {}: {}",

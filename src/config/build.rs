@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::check::Settings;
 use super::mistake::Mistake;
 use super::options::{
-    Concurrency, Config, Credentials, Destination, Endpoints, Http, Log, LogFormat, ObjectLock, OwnBucket, Poll, Proof,
-    Role, Scrub, Source, State, Storage,
+    AfterMirror, Concurrency, Config, Credentials, Destination, Endpoints, Http, Log, LogFormat, ObjectLock, OwnBucket,
+    Poll, Proof, Require, Role, Scrub, Source, State, Storage,
 };
 use super::section::Section;
 use super::shape;
@@ -61,6 +61,7 @@ fn source(section: &Section<'_>) -> Result<Source, Mistake> {
         destination: storage(section)?,
         poll: poll(section)?,
         proof: Proof { grace: span(section, "proof.grace")? },
+        after_mirror: section.has("after_mirror").then(|| after_mirror(section)).transpose()?,
         concurrency: number(section, "concurrency")?,
         endpoints: endpoints(section)?,
     })
@@ -163,6 +164,17 @@ fn poll(section: &Section<'_>) -> Result<Poll, Mistake> {
         full_every: span(section, "poll.full_every")?,
         tail_every: span(section, "poll.tail_every")?,
         discover_every: span(section, "poll.discover_every")?,
+    })
+}
+
+fn after_mirror(section: &Section<'_>) -> Result<AfterMirror, Mistake> {
+    Ok(AfterMirror {
+        delete_after: span(section, "after_mirror.delete_after")?,
+        require: match text(section, "after_mirror.require")?.as_str() {
+            "stored" => Require::Stored,
+            _ => Require::Proven,
+        },
+        most: number(section, "after_mirror.most")?,
     })
 }
 

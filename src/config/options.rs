@@ -119,6 +119,8 @@ pub struct Source {
     pub poll: Poll,
     /// How the copy is proved.
     pub proof: Proof,
+    /// What is deleted at the source once it is mirrored; `None`: nothing, ever.
+    pub after_mirror: Option<AfterMirror>,
     /// Objects of this source in flight.
     pub concurrency: usize,
     /// How the services are reached.
@@ -307,6 +309,26 @@ pub struct Tier {
 pub struct Proof {
     /// How late a digest may be before its hours raise an alarm.
     pub grace: Duration,
+}
+
+/// What is deleted at the source once it is mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AfterMirror {
+    /// Objects that are younger stay.
+    pub delete_after: Duration,
+    /// What must hold of the others.
+    pub require: Require,
+    /// Objects of one round.
+    pub most: u64,
+}
+
+/// What must hold of an object before it is deleted at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// A verified digest inside of the proven range names it as it is here.
+    Proven,
+    /// It is here, and was acknowledged to be enough.
+    Stored,
 }
 
 /// How the services are reached.

@@ -15,6 +15,7 @@ use super::value::show_duration;
 use crate::clock::Timestamp;
 
 mod bucket;
+mod deletion;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -50,6 +51,7 @@ pub fn judge(settings: &Settings, environment: &BTreeMap<String, String>, now: T
         verdict.lookback(source);
         verdict.state_apart(source, &global);
         verdict.storage(source, &sources, environment);
+        verdict.deletion(source);
     }
     for (at, later) in sources.iter().enumerate() {
         for earlier in &sources[..at] {

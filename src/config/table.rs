@@ -51,7 +51,7 @@ pub enum Showing {
 
 /// Tables that need not be there; what is required in them is required only when they are.
 pub const OPTIONAL_TABLES: &[&str] =
-    &["source.*.role", "source.*.destination.role", "source.*.destination.object_lock"];
+    &["source.*.role", "source.*.destination.role", "source.*.destination.object_lock", "source.*.after_mirror"];
 
 /// Names that would hold key material in the open, and what to write instead.
 pub const REFUSED: &[(&str, &str)] = &[
@@ -444,6 +444,18 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.proof.grace", Kind::Duration { least: "10m", most: "35d" }, Value("3h"))
         .doc("How late a digest may be before its hours raise an alarm.")
         .example("3h"),
+    option("source.*.after_mirror.delete_after", Kind::Duration { least: "7d", most: "10000d" }, Required)
+        .doc("Age at which objects that are mirrored are deleted at the source; without this table nothing ever is.")
+        .example("90d"),
+    option("source.*.after_mirror.require", Kind::Choice(&["proven", "stored"]), Value("proven"))
+        .doc("What must hold of an object before it is deleted: a digest of a proven chain names it, or it is stored.")
+        .example("proven"),
+    option("source.*.after_mirror.i_accept_deletion_without_proof", Kind::Flag, Value("false"))
+        .doc("Acknowledges that `require = \"stored\"` deletes logs of which nothing shows that they are genuine.")
+        .example("true"),
+    option("source.*.after_mirror.most", Kind::Integer { least: 1, most: 10_000_000 }, Value("10000"))
+        .doc("Objects that one round deletes at most; the daemon begins one a day.")
+        .example("10000"),
     option("source.*.endpoints.s3", ENDPOINT, Absent)
         .doc("Another S3 endpoint; plain HTTP only on loopback.")
         .example("https://s3.internal.example"),

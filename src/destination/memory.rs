@@ -74,6 +74,15 @@ impl Memory {
         self.tree().full = full;
     }
 
+    /// Puts other bytes in the place of an object, or nothing.
+    pub fn damage(&self, key: &str, bytes: Option<Vec<u8>>) {
+        let (mut tree, path) = (self.tree(), path::encode(key));
+        match bytes {
+            Some(bytes) => drop(tree.files.insert(path, File { bytes, durable: true })),
+            None => drop(tree.files.remove(&path)),
+        }
+    }
+
     /// Loses what was never made durable.
     pub fn cut_power(&self) {
         self.tree().files.retain(|_, file| file.durable);

@@ -161,6 +161,7 @@ impl Ledger {
             chains: self.chains().await?,
             key_requests: self.key_requests().await?,
             scrubs: self.scrubs().await?,
+            prunes: self.prunes().await?,
         })
     }
 

@@ -70,7 +70,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         match known {
             // Recorded, and yet among what failed: its copy is missing.
             Some(record) if record.matches(listed) && failed => Judged::wanted(listed, Some(record), failure),
-            Some(record) if record.matches(listed) && record.gone => Judged::Back(Record { gone: false, ..record }),
+            // As it is now: what was put there again is as old as that, and not what we may have deleted.
+            Some(record) if record.matches(listed) && record.gone => {
+                Judged::Back(Record { gone: false, deleted: false, modified: listed.modified, ..record })
+            }
             Some(record) if record.matches(listed) => Judged::Here,
             None if self.is_before_since(progress, suffix) => Judged::Here,
             // It has a schedule of its own, until the source has another version of it.
@@ -97,8 +100,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             if record.gone || self.is_expired(record.modified) {
                 continue;
             }
-            commit.alarms.push(vanished(&progress.stream.prefix, &record));
-            commit.updated.push(Record { gone: true, ..record });
+            // What we deleted ourselves, or may have, did not vanish.
+            let asked_for = self.ledger.deletion(&progress.stream, progress.id, &record).await?;
+            let deleted = asked_for.is_some_and(|row| row.may_be_ours());
+            if !deleted {
+                commit.alarms.push(vanished(&progress.stream.prefix, &record));
+            }
+            commit.updated.push(Record { gone: true, deleted, ..record });
             if commit.updated.len() >= CHANGES {
                 self.commit(progress, commit).await?;
                 *commit = Commit::default();

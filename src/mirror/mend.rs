@@ -53,7 +53,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let what = told(is_damaged, &kept);
         info!(source = %progress.stream.source, object.key = %Shown(&key), "`{}`: {what}", Shown(&key));
         if known.gone || !known.matches(&got.listed) {
-            let now = Record { etag: got.listed.etag, modified: got.listed.modified, gone: false, ..known.clone() };
+            let now = Record {
+                etag: got.listed.etag,
+                modified: got.listed.modified,
+                gone: false,
+                deleted: false,
+                ..known.clone()
+            };
             commit.updated.push(now);
         }
         commit.mended.push((damage::subject(&key, known.version().as_deref()), what));

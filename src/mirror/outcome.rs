@@ -202,7 +202,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         group: &mut Group<D::Handle>,
         rest: &mut Commit,
     ) -> Option<Error> {
-        match fetch {
+        match as_known(&want, fetch) {
             Fetch::Got(got) => {
                 progress.streak = Streak::default();
                 if group.got.is_empty() {
@@ -215,7 +215,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             Fetch::Vanished => {
                 // The source's lifecycle may come between listing and fetching, too.
                 let code = want.failure.as_ref().map(|failure| failure.code.as_str());
-                if let Some(alarm) = unmendable(&want, "it is no longer at the source") {
+                if let Some(alarm) = unmendable(&want, why_gone(&want)) {
                     rest.alarms.push(alarm);
                 } else if code == Some(NAMED_BY_DIGEST) {
                     rest.alarms.push(missing(&want));
@@ -324,6 +324,22 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             progress.checkpoint.last_stored_at = Some(self.service.now());
         }
     }
+}
+
+/// Who may list under a prefix alone is denied what is missing; of what we deleted we know that it is.
+fn as_known<H>(want: &Want, fetch: Fetch<H>) -> Fetch<H> {
+    match fetch {
+        Fetch::Failed(error) if error.code() == "AccessDenied" && is_deleted(want) => Fetch::Vanished,
+        fetch => fetch,
+    }
+}
+
+fn why_gone(want: &Want) -> &'static str {
+    if is_deleted(want) { "it was deleted at the source once it was mirrored" } else { "it is no longer at the source" }
+}
+
+fn is_deleted(want: &Want) -> bool {
+    want.known.as_ref().is_some_and(|known| known.deleted)
 }
 
 /// The scrub found its copy damaged.

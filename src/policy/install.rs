@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Partition, Scope, archive, folders, literal, one_or_many};
+use super::{Partition, Scope, archive, folders, literal, one_or_many, only_by_tag};
 use crate::config::shape::{kms_parts, role_parts};
 use crate::config::{Role, Source};
 
@@ -17,6 +17,8 @@ pub mod sid {
     pub const LIST: &str = "TrailsyncList";
     /// `s3:GetObject`
     pub const GET: &str = "TrailsyncGet";
+    /// `s3:DeleteObject`, by a tag alone
+    pub const DELETE: &str = "TrailsyncDelete";
     /// `s3:GetBucketLocation`
     pub const LOCATE: &str = "TrailsyncLocate";
     /// `kms:Decrypt`
@@ -328,6 +330,11 @@ impl Context<'_> {
         get["Resource"] = one_or_many(&objects);
         let locate = allow(sid::LOCATE, vec!["s3:GetBucketLocation".to_owned()], &bucket);
         let mut statements = vec![list, get, locate];
+        if self.source.after_mirror.is_some() {
+            let mut delete = allow(sid::DELETE, vec!["s3:DeleteObject".to_owned()], &bucket);
+            (delete["Resource"], delete["Condition"]) = (one_or_many(&objects), only_by_tag());
+            statements.push(delete);
+        }
         if let Some(principal) = principal {
             statements.iter_mut().for_each(|statement| statement["Principal"] = json!({ "AWS": principal }));
         }
@@ -362,6 +369,13 @@ impl Context<'_> {
             notes.push(
                 "No KMS key is configured. If the trail encrypts with one, name it in `kms_keys` and its \
                  statement is printed."
+                    .to_owned(),
+            );
+        }
+        if source.after_mirror.is_some() {
+            notes.push(
+                "`after_mirror` is configured: with `s3:DeleteObject` logs are deleted at the source, for every reader. \
+                 It is allowed with `If-Match` alone."
                     .to_owned(),
             );
         }

@@ -157,6 +157,13 @@ impl Spans {
         Reach { from: Some(time(span.start)), through: Some(time(span.end)), ended }
     }
 
+    /// The ranges that are proven: of each chain its first stretch, as far as it is unbroken. What follows a hole is not.
+    pub fn proven(&self) -> Vec<(Timestamp, Timestamp)> {
+        let Some(begun) = self.begun else { return Vec::new() };
+        let begins = |span: &&Span| span.start == begun || (span.start > begun && span.before.is_none());
+        self.spans.iter().filter(begins).map(|span| (time(span.start), time(span.end))).collect()
+    }
+
     fn live(&self) -> Option<usize> {
         self.begun?;
         // A digest that names none before it began a chain: what was before is another one.

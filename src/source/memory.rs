@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
 
-use super::{Body, FetchRequest, Fetched, ListPage, ListRequest, Source};
+use super::{Body, FetchRequest, Fetched, ListPage, ListRequest, Removal, Remove, RemoveRequest, Removed, Source};
 use crate::clock::Timestamp;
 use crate::error::{Class, Error, Report};
 use crate::object::{ETag, Listed, Metadata};
@@ -89,6 +89,8 @@ pub struct Requests {
     pub lists: u64,
     /// `GetObject`
     pub fetches: u64,
+    /// `DeleteObject`
+    pub removes: u64,
 }
 
 struct Bucket {
@@ -212,6 +214,12 @@ impl Source for MemorySource {
     }
 }
 
+impl Remove for MemorySource {
+    async fn remove(&self, request: &RemoveRequest) -> Result<Removal, Error> {
+        self.bucket().remove(request)
+    }
+}
+
 impl Bucket {
     fn list(&mut self, request: &ListRequest) -> Result<ListPage, Error> {
         self.requests.lists += 1;
@@ -289,6 +297,22 @@ impl Bucket {
             return Err(error(Class::Object, "InvalidObjectState"));
         }
         Ok(object.fetched(body(&request.key, object, fault)))
+    }
+
+    fn remove(&mut self, request: &RemoveRequest) -> Result<Removal, Error> {
+        self.requests.removes += 1;
+        if self.denies(&request.key) {
+            return Err(Error::of(Class::Stream, report("DeleteObject", &request.key, "AccessDenied")));
+        }
+        let removed = match self.objects.get(&request.key) {
+            None => Removed::Absent,
+            Some(object) if object.etag != request.if_match => Removed::Changed,
+            Some(_) => {
+                self.objects.remove(&request.key);
+                Removed::Deleted(None)
+            }
+        };
+        Ok(Removal { removed, served_at: Some(self.now) })
     }
 
     fn denies(&self, key_or_prefix: &str) -> bool {

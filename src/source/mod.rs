@@ -6,12 +6,14 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub use self::remove::{Removal, Remove, RemoveRequest, Removed};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::object::{ETag, Listed, Metadata};
 
 pub mod client;
 pub mod memory;
+mod remove;
 pub mod s3;
 
 /// One page to list.

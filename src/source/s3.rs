@@ -29,6 +29,7 @@ use crate::object::{ETag, Listed};
 use crate::role::Keeper;
 
 mod body;
+mod delete;
 mod explain;
 pub mod probe;
 
@@ -56,6 +57,7 @@ pub struct S3Source {
     moved_to: Mutex<Option<String>>,
     lists: AtomicU64,
     fetches: AtomicU64,
+    removes: AtomicU64,
     latency: Latency,
 }
 
@@ -85,13 +87,18 @@ impl S3Source {
             moved_to: Mutex::new(None),
             lists: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
+            removes: AtomicU64::new(0),
             latency: Latency::of(&source.name),
         }
     }
 
     /// How many requests were made so far, failed ones included.
     pub fn requests(&self) -> Requests {
-        Requests { lists: self.lists.load(Ordering::Relaxed), fetches: self.fetches.load(Ordering::Relaxed) }
+        Requests {
+            lists: self.lists.load(Ordering::Relaxed),
+            fetches: self.fetches.load(Ordering::Relaxed),
+            removes: self.removes.load(Ordering::Relaxed),
+        }
     }
 
     async fn first_try(&self) -> Result<Try, Error> {
@@ -162,7 +169,7 @@ impl S3Source {
             .bucket(&self.bucket.name)
             .set_expected_bucket_owner(self.bucket.owner.clone())
             .key(&request.key)
-            .set_if_match(tag(request))
+            .set_if_match(request.if_match.as_ref().and_then(tag))
             .checksum_mode(ChecksumMode::Enabled)
             .customize()
             .interceptor(Bounded::Failures)
@@ -249,9 +256,8 @@ impl Try {
 }
 
 /// The tag as `If-Match` takes it: quoted.
-fn tag(request: &FetchRequest) -> Option<String> {
-    let tag = request.if_match.as_ref().map(ETag::as_str).filter(|tag| !tag.is_empty())?;
-    Some(format!("\"{tag}\""))
+fn tag(etag: &ETag) -> Option<String> {
+    Some(etag.as_str()).filter(|tag| !tag.is_empty()).map(|tag| format!("\"{tag}\""))
 }
 
 /// A page as the rest of the program sees it.

@@ -53,7 +53,50 @@ macro_rules! case {
 }
 
 fn cases() -> Vec<Case> {
-    [base(), assuming(), bucket(), listing(), reading(), ours()].into_iter().flatten().collect()
+    [base(), assuming(), bucket(), listing(), reading(), ours(), deleting()].into_iter().flatten().collect()
+}
+
+/// A role that may delete B's own logs, by their tags.
+fn deleter() -> serde_json::Value {
+    let objects = format!("arn:aws:s3:::{BUCKET}/AWSLogs/{B}/*");
+    let condition = json!({ "Null": { "s3:if-match": "false" } });
+    policies::with(
+        &policies::read_own_logs(BUCKET, "", B),
+        json!({ "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": objects, "Condition": condition }),
+    )
+}
+
+fn deleting() -> Vec<Case> {
+    vec![
+        case!("logs are to be deleted, and may be", "", Done, |stage| {
+            stage.deletes = true;
+            stage.allow(deleter());
+        }),
+        case!("logs are to be deleted, and nothing may be", "FAILED delete", Incomplete, |stage| {
+            stage.deletes = true;
+        }),
+        case!("logs are to be deleted by a role that sees what is missing", "", Done, |stage| {
+            stage.deletes = true;
+            let policy = json!({ "Version": "2012-10-17", "Statement": [
+                { "Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": format!("arn:aws:s3:::{BUCKET}") },
+                { "Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": format!("arn:aws:s3:::{BUCKET}/*") },
+            ]});
+            stage.allow(policy);
+            stage.put("accounts", "[]");
+            stage.put("role.session_policy", "false");
+            stage.set("role.external_id", "Z-1");
+            stage.trust(policies::trust_with_external_id(B, "Z-1"));
+        }),
+        case!("logs are to be deleted where no notice is taken of tags", "FAILED delete", Incomplete, |stage| {
+            stage.deletes = true;
+            stage.allow(deleter());
+            stage.world.faults().inject(Fault::IgnoresConditions).on(Op::DeleteObject).always();
+        }),
+        case!("logs are to be deleted, and the service is out of order", "FAILED delete", Unreachable, |stage| {
+            stage.deletes = true;
+            stage.world.faults().inject(Fault::ServiceUnavailable).on(Op::DeleteObject).always();
+        }),
+    ]
 }
 
 fn base() -> Vec<Case> {

@@ -18,7 +18,7 @@ struct Sharing {
     configure: fn(&mut Stage),
 }
 
-const SHARINGS: [Sharing; 8] = [
+const SHARINGS: [Sharing; 10] = [
     Sharing { name: "its own logs", configure: |_| {} },
     Sharing {
         name: "all logs, for a third party",
@@ -49,6 +49,15 @@ const SHARINGS: [Sharing; 8] = [
     Sharing {
         name: "logs that are encrypted with another account's key",
         configure: |stage| encrypt(stage, "arn:aws:kms:eu-west-1:444444444444:key/1234abcd"),
+    },
+    Sharing { name: "its own logs, which it deletes when they are mirrored", configure: |stage| stage.deletes = true },
+    Sharing {
+        name: "logs that are deleted without a role",
+        configure: |stage| {
+            stage.deletes = true;
+            stage.drop_all("role.");
+            stage.set("bucket_owner", A);
+        },
     },
     Sharing {
         name: "without a role",
@@ -176,6 +185,7 @@ fn expected_hop(action: &str, sid: &str) -> &'static str {
         "s3:GetBucketLocation" => "bucket",
         "s3:ListBucket" => "list",
         "s3:GetObject" => "get",
+        "s3:DeleteObject" => "delete",
         "kms:Decrypt" => "kms",
         "cloudtrail:ListPublicKeys" => "public-keys",
         other => panic!("nobody needs {other}"),
@@ -230,6 +240,26 @@ async fn without_any_one_action_the_hop_that_needs_it_fails_and_names_it() {
         }
     }
     assert!(tried >= 50, "{tried}");
+}
+
+#[test]
+fn what_deletes_is_printed_only_where_it_is_configured_and_only_by_tag() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for sharing in &SHARINGS {
+        let (stage, source, documents) = runtime.block_on(shared(sharing));
+        let session = trailsync::policy::session_policy(&source).json;
+        let printed: Vec<Value> = documents.iter().map(|document| document.policy.clone()).collect();
+        for document in printed.iter().chain([&serde_json::from_str(&session).expect("JSON")]) {
+            let statements = document["Statement"].as_array().expect("statements");
+            for statement in statements.iter().filter(|one| actions(one).contains(&"s3:DeleteObject".to_owned())) {
+                assert!(stage.deletes, "{}: {statement}", sharing.name);
+                assert_eq!(statement["Condition"], json!({ "Null": { "s3:if-match": "false" } }), "{}", sharing.name);
+            }
+        }
+        let everything = format!("{session}{}", json!(printed));
+        assert_eq!(everything.contains("s3:Delete"), stage.deletes, "{}", sharing.name);
+        assert_eq!(session.contains("s3:DeleteObject"), stage.deletes, "{}", sharing.name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

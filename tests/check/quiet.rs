@@ -1,9 +1,10 @@
 //! `check` leaves everything as it was.
 
-use fakeaws::Op;
+use fakeaws::{Fault, Op, policies};
+use serde_json::json;
 use trailsync::cli::Exit;
 
-use crate::stage::{Stage, files};
+use crate::stage::{B, BUCKET, Stage, files};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_writes_nothing_that_stays_and_asks_for_nothing_but_reads() {
@@ -25,6 +26,28 @@ async fn a_check_writes_nothing_that_stays_and_asks_for_nothing_but_reads() {
     ];
     let asked: Vec<Op> = stage.world.recent().into_iter().map(|request| request.op).collect();
     assert!(asked.iter().all(|op| reads.contains(op)), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_deletions_deletes_nothing_whatever_the_service_makes_of_it() {
+    let mut stage = Stage::new().await;
+    stage.deletes = true;
+    let before = stage.world.keys(BUCKET, "");
+    let delete =
+        |action: &str| json!({ "Effect": "Allow", "Action": action, "Resource": format!("arn:aws:s3:::{BUCKET}/*") });
+    let reading = policies::read_own_logs(BUCKET, "", B);
+    for policy in [reading.clone(), policies::with(&reading, delete("s3:DeleteObject"))] {
+        stage.allow(policy);
+        for fault in [None, Some(Fault::IgnoresConditions), Some(Fault::AccessDenied), Some(Fault::SlowDown)] {
+            stage.world.faults().clear();
+            if let Some(fault) = fault {
+                stage.world.faults().inject(fault).on(Op::DeleteObject).always();
+            }
+            stage.text().await;
+            assert_eq!(stage.world.keys(BUCKET, ""), before);
+        }
+    }
+    assert!(stage.world.counters().total(Op::DeleteObject) >= 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

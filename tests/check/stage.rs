@@ -6,13 +6,14 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fakeaws::digests::SigningKey;
 use fakeaws::{AccessKey, BucketSpec, FakeAws, FakeClock, ObjectSpec, RoleSpec, World, policies};
 use serde_json::Value;
 use trailsync::cli::check::{Options, check};
 use trailsync::clock::{SystemClock, Timestamp};
-use trailsync::config::{Config, Input, load};
+use trailsync::config::{AfterMirror, Config, Input, Require, load};
 use trailsync::role::Process;
 
 pub const A: &str = "111111111111";
@@ -33,6 +34,8 @@ pub struct Stage {
     pub work: tempfile::TempDir,
     /// Options of the source, `name = value`, by their TOML path below it.
     pub options: BTreeMap<&'static str, String>,
+    /// The source is deleted from. Set behind the configuration's back, which refuses it beside `allow_volatile`.
+    pub deletes: bool,
 }
 
 pub fn gzip(text: &str) -> Vec<u8> {
@@ -74,7 +77,7 @@ impl Stage {
         let user = world.add_user(B, "mirror", policies::assume_role_and_list_public_keys(&role));
         let aws = FakeAws::start(world.clone()).await.expect("a server");
         let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let mut stage = Self { world, aws, user, role, work, options: BTreeMap::new() };
+        let mut stage = Self { world, aws, user, role, work, options: BTreeMap::new(), deletes: false };
         fs::create_dir(stage.path("tree")).expect("a tree");
         stage.write("id", &stage.user.id);
         stage.write("key", &stage.user.secret);
@@ -142,7 +145,11 @@ impl Stage {
     pub fn config(&self) -> Config {
         let input =
             Input { file: Some(self.file()), environment: BTreeMap::new(), overrides: vec![], now: Timestamp::now() };
-        load(&input).unwrap_or_else(|refused| panic!("{refused}")).config
+        let mut config = load(&input).unwrap_or_else(|refused| panic!("{refused}")).config;
+        let after =
+            AfterMirror { delete_after: Duration::from_secs(90 * 86_400), require: Require::Proven, most: 10_000 };
+        config.sources.values_mut().for_each(|source| source.after_mirror = self.deletes.then_some(after));
+        config
     }
 
     pub fn process(&self) -> Process {

@@ -1,4 +1,5 @@
 //! A trail of A's that signs digests, a mirror of B's in front of it, and a clock that both follow.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub struct Bench {
     pub ledger: Ledger,
     pub copy: Memory,
     pub mirror: Arc<Mirror<S3Source, Memory>>,
-    pub prover: Prover<S3Source, Memory>,
+    pub prover: Arc<Prover<S3Source, Memory>>,
     pub trail: Trail,
     user: String,
     keeper: Arc<Keeper>,
@@ -279,7 +280,7 @@ impl Bench {
         panic!("the prover does not come to rest");
     }
 
-    async fn take_turn(&self, stream: trailsync::layout::Stream) {
+    pub async fn take_turn(&self, stream: trailsync::layout::Stream) {
         let mut progress = self.mirror.resume(stream).await.unwrap();
         loop {
             let until = Instant::now() + Duration::from_secs(60);
@@ -325,7 +326,7 @@ impl Bench {
     }
 }
 
-type Made = (Arc<Mirror<S3Source, Memory>>, Prover<S3Source, Memory>);
+type Made = (Arc<Mirror<S3Source, Memory>>, Arc<Prover<S3Source, Memory>>);
 
 fn parts(
     source: &config::Source,
@@ -356,7 +357,7 @@ fn parts(
     let keyring = Keyring::new(&source.name, &source.region, Arc::new(service), ledger.clone());
     let grace = i64::try_from(source.proof.grace.as_secs()).unwrap();
     let rules = prove::Rules { bucket: source.bucket.clone(), wanted: wanted(source), since: source.since, grace };
-    (mirror.clone(), Prover::new(mirror, keyring, rules))
+    (mirror.clone(), Arc::new(Prover::new(mirror, keyring, rules)))
 }
 
 fn source(endpoint: &str, environment: &BTreeMap<String, String>, more: &str, now: Timestamp) -> config::Source {

@@ -19,6 +19,13 @@ pub(super) struct Bodies {
     encryption: Vec<(String, Option<String>, Option<String>)>,
 }
 
+impl Bodies {
+    /// The key of something that is there, and was read.
+    pub(super) fn any_key(&self) -> Option<&str> {
+        self.encryption.first().map(|(key, _, _)| key.as_str())
+    }
+}
+
 impl Walk<'_> {
     /// Reads the newest log and digest, and says how they are encrypted.
     pub(super) async fn read(&mut self, probe: &Probe, streams: &[Stream]) -> Step<Bodies> {

@@ -8,27 +8,31 @@ use crate::retry::is_throttling;
 use crate::source::ListRequest;
 use crate::source::client::{Failure, unreachable};
 
-/// The two requests that are made.
+/// The requests that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     /// `ListObjectsV2`
     List,
     /// `GetObject`
     Get,
+    /// `DeleteObject`
+    Delete,
 }
 
 impl Operation {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::List => "ListObjectsV2",
             Self::Get => "GetObject",
+            Self::Delete => "DeleteObject",
         }
     }
 
     /// The class of what only this request's subject can be blamed for.
     fn own(self) -> Class {
         match self {
-            Self::List => Class::Stream,
+            // What is refused for one object is likely refused for all: nothing more is tried.
+            Self::List | Self::Delete => Class::Stream,
             Self::Get => Class::Object,
         }
     }
@@ -194,7 +198,14 @@ impl Bucket {
                  with a KMS key, `kms:Decrypt` in the role's policy and in the key's; without `s3:ListBucket` a missing \
                  object is denied, too"
             ),
+            Operation::Delete => format!(
+                "allow {who} `s3:DeleteObject` and `s3:GetObject` on `{bucket}/{subject}`, in the session's policy, too \
+                 (`trailsync policy` prints both), and see that no policy of the bucket denies it"
+            ),
         };
+        if operation == Operation::Delete {
+            mend.push_str("; or set no `after_mirror`, and nothing is deleted");
+        }
         if let Some(owner) = &self.owner {
             mend.push_str(&format!("; or `bucket_owner` is wrong: the bucket is not account {owner}'s"));
         }

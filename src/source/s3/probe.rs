@@ -7,6 +7,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, EncodingType};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use super::delete::{Refused, delete};
 use super::explain::{Bucket, Operation};
 use super::{client, fetched, page};
 use crate::clock::Timestamp;
@@ -14,7 +15,7 @@ use crate::config;
 use crate::error::Error;
 use crate::source::client::answer::{Bounded, EndsIn, ServedAt};
 use crate::source::client::{Failure, timestamp};
-use crate::source::{FetchRequest, Fetched, ListPage, ListRequest, Source};
+use crate::source::{FetchRequest, Fetched, ListPage, ListRequest, Removal, RemoveRequest, Source};
 
 /// A bucket, as certain credentials see it.
 pub struct Probe {
@@ -141,6 +142,17 @@ impl Probe {
             .customize()
             .interceptor(Bounded::Always);
         operation.send().await.map(drop).map_err(|error| Failure::of(&error))
+    }
+
+    /// `DeleteObject` of one version.
+    ///
+    /// # Errors
+    /// What the service said.
+    pub async fn remove(&self, request: &RemoveRequest) -> Result<Removal, Failure> {
+        delete(&self.client, &self.bucket, request, None).await.map_err(|refused| match refused {
+            Refused::Said(failure) => failure,
+            Refused::Untagged(error) => said(&error),
+        })
     }
 
     /// `ListBuckets`: those of the account that the credentials belong to.

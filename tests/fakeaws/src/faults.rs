@@ -73,7 +73,7 @@ pub enum Fault {
     ListNoToken,
     /// As S3 says that another write or removal of the key is under way: 409.
     ConditionalConflict,
-    /// A service that takes no notice of `If-None-Match`.
+    /// A service that takes no notice of `If-None-Match`, or of the `If-Match` of a deletion.
     IgnoresConditions,
     /// 200, and in its body an error: `CopyObject` and `CompleteMultipartUpload`. Nothing is done.
     ErrorInside200,

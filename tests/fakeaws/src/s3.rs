@@ -169,8 +169,9 @@ impl S3 for Buckets {
     }
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        self.0.delete_object(&request.input.bucket, &request.input.key);
-        answer(Ok(DeleteObjectOutput::default()))
+        let known = Buckets::known(&request)?;
+        let deaf = known.faults.contains(&Fault::IgnoresConditions);
+        answer(write::delete(&self.0, &known.caller, &request.input, deaf))
     }
 
     async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {

@@ -342,6 +342,36 @@ async fn copies_keep_metadata_and_check_both_ends() {
 }
 
 #[tokio::test]
+async fn a_deletion_by_tag_takes_the_version_that_is_meant_and_no_other() {
+    let (aws, key) = bucket().await;
+    aws.world().put_object("logs", "a", ObjectSpec::bytes("one"));
+    let etag = aws.world().object("logs", "a").unwrap().etag.clone();
+    let delete = |caller: &AccessKey, path: &str, tag: &str| {
+        Call::new(&aws, caller, "DELETE", path).header("if-match", &format!("\"{tag}\"")).send()
+    };
+    let other = delete(&key, "/logs/a", "0123");
+    assert_eq!((other.status, other.code()), (412, "PreconditionFailed".into()));
+    assert_eq!(delete(&key, "/logs/b", &etag).code(), "NoSuchKey");
+    let objects = "arn:aws:s3:::logs/*";
+    let by_tag = |actions: &[&str]| {
+        json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": objects, "Condition": {"Null": {"s3:if-match": "false"}}},
+            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::logs/read/*"},
+        ]})
+    };
+    let user = aws.world().add_user(OWNER, "pruner", by_tag(&["s3:DeleteObject"]));
+    // Whoever compares must be allowed to read; who may not list does not learn what is missing.
+    assert_eq!(delete(&user, "/logs/a", &etag).code(), "AccessDenied");
+    aws.world().put_object("logs", "read/a", ObjectSpec::bytes("one"));
+    assert_eq!(delete(&user, "/logs/read/b", &etag).code(), "AccessDenied");
+    assert_eq!(Call::new(&aws, &user, "DELETE", "/logs/read/a").send().code(), "AccessDenied");
+    assert_eq!(delete(&user, "/logs/read/a", &etag).status, 204);
+    aws.world().faults().inject(Fault::IgnoresConditions).on(Op::DeleteObject).times(1);
+    assert_eq!(delete(&key, "/logs/a", "0123").status, 204);
+    assert!(aws.world().keys("logs", "").is_empty());
+}
+
+#[tokio::test]
 async fn deletes_and_bucket_lists_work() {
     let (aws, key) = bucket().await;
     for name in ["a", "b", "c"] {

@@ -36,12 +36,15 @@ impl S3Access for Access {
         let query = cx.uri().query().unwrap_or_default();
         let action = action(&op, query);
         let context = list_context(&op, query, known.caller.context(self.0.clock().now()));
-        let context = write_context(&op, cx.headers(), context);
-        if may(&self.0, &known.caller, &action, &bucket, key.as_deref(), context) {
-            Ok(())
-        } else {
-            Err(Failure::access_denied().into())
+        let mut context = write_context(&op, cx.headers(), context);
+        let condition = cx.headers().get("if-match").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if let Some(tag) = condition.as_ref().filter(|_| op == "DeleteObject") {
+            context.set("s3:if-match", tag.as_str());
         }
+        let may = |action: &str| may(&self.0, &known.caller, action, &bucket, key.as_deref(), context.clone());
+        // Whoever deletes by a tag learns whether it is right: that takes what reading takes.
+        let compares = op == "DeleteObject" && condition.as_deref().is_some_and(|tag| tag != "*");
+        if may(&action) && (!compares || may("s3:GetObject")) { Ok(()) } else { Err(Failure::access_denied().into()) }
     }
 }
 

@@ -10,9 +10,9 @@ use futures_util::StreamExt;
 use http::header::HeaderMap;
 use s3s::S3Request;
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectsInput, DeleteObjectsOutput,
-    DeletedObject, ETag, ETagCondition, Error, ObjectLockMode, PutObjectInput, PutObjectOutput, ServerSideEncryption,
-    StreamingBlob, Timestamp, TimestampFormat,
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, Error, ObjectLockMode, PutObjectInput,
+    PutObjectOutput, ServerSideEncryption, StreamingBlob, Timestamp, TimestampFormat,
 };
 
 use super::Buckets;
@@ -282,6 +282,31 @@ fn copied(source: &StoredObject, input: &CopyObjectInput) -> ObjectSpec {
         checksum: asked.or(source.checksum).or(Some(ChecksumKind::Crc64Nvme)),
         ..ObjectSpec::default()
     }
+}
+
+/// Removes an object; with `If-Match`, only the version that is meant ("How to perform conditional deletes").
+///
+/// Without it, one that is not there is removed as well as any other.
+pub(super) fn delete(
+    world: &World,
+    caller: &Caller,
+    input: &DeleteObjectInput,
+    deaf: bool,
+) -> Result<DeleteObjectOutput, Failure> {
+    let sees = may(world, caller, "s3:ListBucket", &input.bucket, None, caller.context(world.clock().now()));
+    let mut buckets = world.inner().buckets.write();
+    let found = buckets.get_mut(&input.bucket).ok_or_else(|| Failure::no_such_bucket(&input.bucket))?;
+    let etag = found.store.get(&input.key).map(Entry::object).map(|object| object.etag.clone());
+    if let Some(wanted) = input.if_match.as_ref().filter(|_| !deaf) {
+        // Whoever may not list does not learn what is not there.
+        let absent = || if sees { Failure::no_such_key(&input.key) } else { Failure::access_denied() };
+        let etag = etag.ok_or_else(absent)?;
+        if !condition_holds(wanted, &etag) {
+            return Err(Failure::precondition("If-Match"));
+        }
+    }
+    found.store.delete(&input.key);
+    Ok(DeleteObjectOutput::default())
 }
 
 /// Answers 200 whatever happens; each refusal is an entry of its own.
