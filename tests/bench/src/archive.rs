@@ -257,6 +257,7 @@ impl Writer<'_> {
                 sha256: body.sha256,
                 inflated: Some(body.inflated),
                 gone: false,
+                deleted: false,
                 later: false,
             })
         };
