@@ -430,9 +430,30 @@ impl Ledger {
                 .bind(through)
                 .execute(&mut *transaction)
                 .await?;
+            sqlx::query("UPDATE checkpoints SET last_sealed = ? WHERE id = ?")
+                .bind(sealed.day.0)
+                .bind(id.0)
+                .execute(&mut *transaction)
+                .await?;
             transaction.commit().await
         };
         write.await.map_err(|e| failed("seal a day", &stream.to_string(), &e))
+    }
+
+    /// The day of which a manifest was written last.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn last_sealed(&self, stream: &Stream, id: StreamId) -> Result<Option<SealedDay>, Error> {
+        let row = sqlx::query(
+            "SELECT * FROM sealed_days WHERE stream = ?1 AND day = coalesce(
+                 (SELECT last_sealed FROM checkpoints WHERE id = ?1), (SELECT max(day) FROM sealed_days WHERE stream = ?1))",
+        )
+        .bind(id.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| failed("read the sealed days", &stream.to_string(), &e))?;
+        row.map(|row| sealed_of(&row).ok_or_else(|| corrupt(stream, "a row of `sealed_days`"))).transpose()
     }
 
     /// Counts objects that are sealed already, as `rebuild` finds them.

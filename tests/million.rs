@@ -112,7 +112,16 @@ impl Bench {
                 continue;
             }
             let (source, prefix) = (stream.source.clone(), stream.prefix.clone());
-            let header = Header { manifest: 1, source, prefix, day: day.0, generation: 1, previous: None, whole: true };
+            let header = Header {
+                manifest: 1,
+                source,
+                prefix,
+                day: day.0,
+                generation: 1,
+                previous: None,
+                whole: true,
+                after: None,
+            };
             let claim = Claim::default();
             let written = manifests.write(stream, &header, &records, &claim.claimed()).expect("written");
             let generations = Generations { first: 1, last: 1, hash: written.hash };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fakeaws::digests::{Digest, Link, LogFile, SigningKey};
 use fakeaws::{BucketSpec, FakeAws, FakeClock, ObjectSpec, Op, World, policies};
 use flate2::Compression;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -230,6 +231,13 @@ impl Bench {
         self.world.put_object(BUCKET, &key, object);
         self.trail = before;
         key
+    }
+
+    /// We may list what is our own, as `trailsync policy` prints it: of what is missing we are only told that it is denied.
+    pub fn list_own_logs_only(&self) {
+        let keys = json!({"Effect": "Allow", "Action": "cloudtrail:ListPublicKeys", "Resource": "*"});
+        let policy = policies::with(&policies::read_own_logs(BUCKET, "", B), keys);
+        assert!(self.world.set_user_policy(&self.user, policy));
     }
 
     /// Takes an object out of the bucket, to be delivered later.
