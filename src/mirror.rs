@@ -140,7 +140,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// `Fatal` when the state cannot be read.
     pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
-        let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
+        // Thousands of streams are known at a start: nothing is written for those.
+        let (id, checkpoint) = match self.ledger.known(&stream).await? {
+            Some(known) => known,
+            None => self.ledger.checkpoint(&stream).await?,
+        };
         let rhythm = Rhythm::since(checkpoint.last_stored_at);
         let (stream, streak) = (Arc::new(stream), Streak::default());
         Ok(Progress { stream, id, checkpoint, rhythm, unsaved: false, streak, stored: 0, told: false })
