@@ -302,6 +302,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.note_newest(progress, &commit);
         self.commit(progress, &commit).await?;
         crate::failpoint::reached("committed");
+        self.permits.source.kept_waiting();
         self.meter.stored(objects, bytes);
         progress.stored += objects as u64;
         Ok(())
@@ -317,6 +318,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     fn note_newest(&self, progress: &mut Progress, commit: &Commit) {
+        let delivered = commit.inserted.iter().map(|record| record.modified);
+        progress.rhythm.delivered(&self.rules.poll, delivered, self.service.now());
         let dated = commit.inserted.iter().filter_map(|record| progress.stream.dated(&record.suffix));
         // A name may claim any date; only what is plausible tells how far the copy is.
         let plausible = dated.filter(|dated| *dated <= shift(self.service.now(), crate::window::AHEAD_SECONDS));

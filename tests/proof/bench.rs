@@ -10,7 +10,6 @@ use fakeaws::{BucketSpec, FakeAws, FakeClock, ObjectSpec, Op, World, policies};
 use flate2::Compression;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::assemble::wanted;
@@ -18,6 +17,7 @@ use trailsync::clock::{ManualClock, Timestamp, shift};
 use trailsync::config::{self, Input, load};
 use trailsync::destination::memory::Memory;
 use trailsync::discover::discover;
+use trailsync::gate::Gate;
 use trailsync::keyring::{CloudTrail, Keyring};
 use trailsync::ledger::{AlarmRow, ChainRow, Ledger};
 use trailsync::manifest::Manifests;
@@ -355,7 +355,7 @@ fn parts(
         pace: 0.01,
         random: || 0.5,
     };
-    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) };
+    let permits = Permits { source: Arc::new(Gate::new(8)), process: Share::alone(8) };
     let manifests = Manifests::under(manifests.path());
     let clock = process.clock.clone();
     let mirror =
