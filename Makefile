@@ -4,6 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 WITNESS := target/witness
 WITNESSES := tests/witness-requirements.txt
+AXE := tests/browser
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live test bench witness lint build tools clean
@@ -38,14 +39,16 @@ bench: tools witness
 		$(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') && \
 		"$$target/release/bench" $(WORKLOADS)
 
-# Independent judges: another implementation of S3 and STS, and AWS's own command line.
+# Independent judges: another implementation of S3 and STS, AWS's own command line, and what looks at the page.
 witness: $(WITNESS)/ready
 
-$(WITNESS)/ready: $(WITNESSES)
+$(WITNESS)/ready: $(WITNESSES) $(AXE)/package-lock.json
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'Python cannot make virtual environments here. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(WITNESS)
 	$(WITNESS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@command -v npm >/dev/null || { echo 'npm is missing: it installs axe-core. On Debian: apt-get install npm' >&2; exit 1; }
+	cp $(AXE)/package.json $(AXE)/package-lock.json $(WITNESS) && npm ci --silent --no-audit --no-fund --prefix $(WITNESS)
 	@touch $@
 
 lint: tools
