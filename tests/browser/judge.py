@@ -3,6 +3,7 @@
 usage: judge.py BASE AXE SHOTS, spoken to on stdin: it asks for what is to happen in the world behind the page, one
 word a line, and is answered with a line. It ends with 0 when everything is as it should be.
 """
+import base64
 import json
 import pathlib
 import shutil
@@ -80,8 +81,6 @@ class Reader:
     def keep(self, name):
         """The whole page as a picture."""
         picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})["data"]
-        import base64
-
         (self.shots / f"{name}.png").write_bytes(base64.b64decode(picture))
 
     def judge(self, name):

@@ -130,6 +130,8 @@ async fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
     let daemon = Daemon::start(&program, &[]).await;
     daemon.until("/readyz", |ready| ready.code == 200).await;
     let address: std::net::SocketAddr = daemon.address.parse().expect("an address");
+    // The one that was asked through is closed by now.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let before = daemon.sockets();
     let mut stalled = Vec::new();
     for _ in 0..8 {
@@ -146,7 +148,12 @@ async fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
     };
-    assert!(daemon.sockets() >= before + 8, "they are open");
+    let open = async {
+        while daemon.sockets() < before + 8 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, open).await.expect("they are open");
     timeout(SOON, gone).await.expect("nobody stays for ever");
     assert_eq!(daemon.get("/healthz").await.code, 200);
     drop(stalled);

@@ -53,7 +53,10 @@ async fn an_altered_log_turns_its_day_red_and_is_counted() {
     let title = format!("title=\"{yesterday}: altered, ");
     let is_red =
         |page: &str| page.split("<td class=\"").any(|cell| cell.starts_with("al\"><a href=") && cell.contains(&title));
-    let page = daemon.until(&format!("/account/acme/{B}"), |page| is_red(&page.body)).await.body;
+    let page = daemon
+        .until(&format!("/account/acme/{B}"), |page| is_red(&page.body) && page.body.contains("<td class=\"pr\">"))
+        .await
+        .body;
     assert!(page.contains(&format!("altered on {yesterday}")), "{page}");
     assert!(page.contains("class=\"pr\""), "the days before are proven:\n{page}");
     let overview = daemon.until("/", |page| page.body.contains("acme: altered")).await.body;
