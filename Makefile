@@ -4,9 +4,17 @@ CARGO ?= cargo
 PYTHON ?= python3
 WITNESS := target/witness
 WITNESSES := tests/witness-requirements.txt
+AXE := tests/browser
+JUDGES := target/judges
+# Debian packages whose programs judge what is deployed and shown, each as program:package. kubectl has no recent one there.
+DEBIAN_JUDGES := debootstrap:debootstrap prometheus:prometheus promtool:prometheus systemd-analyze:systemd \
+	systemd-nspawn:systemd-container dpkg-deb:dpkg chromium:chromium chromedriver:chromium-driver
+# Programs that no package brings.
+OTHER_JUDGES := kubectl
+CARGO_DEB := 3.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live test bench witness lint build tools clean
+.PHONY: help demo demo-live test bench witness judges deb lint build tools clean
 
 help:
 	@echo 'make demo       mirror a bucket that fills, through a kill -9, and check the copy (about 90 s)'
@@ -26,7 +34,7 @@ build: tools
 	$(CARGO) build --locked --workspace --bins
 
 # The crash tests come before the others, which leave the binaries without crash points behind.
-test: build witness
+test: build witness judges
 	$(CARGO) test --locked --no-fail-fast --features failpoints --test kill --test kill_archive --test proof_program --test scrub
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --no-fail-fast --workspace --lib --bins --tests
@@ -38,15 +46,35 @@ bench: tools witness
 		$(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') && \
 		"$$target/release/bench" $(WORKLOADS)
 
-# Independent judges: another implementation of S3 and STS, and AWS's own command line.
+# Independent judges: another implementation of S3 and STS, AWS's own command line, and what looks at the page.
 witness: $(WITNESS)/ready
 
-$(WITNESS)/ready: $(WITNESSES)
+$(WITNESS)/ready: $(WITNESSES) $(AXE)/package-lock.json
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'Python cannot make virtual environments here. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(WITNESS)
 	$(WITNESS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@command -v npm >/dev/null || { echo 'npm is missing: it installs axe-core. On Debian: apt-get install npm' >&2; exit 1; }
+	cp $(AXE)/package.json $(AXE)/package-lock.json $(WITNESS) && npm ci --silent --no-audit --no-fund --prefix $(WITNESS)
 	@touch $@
+
+# What judges packages, units, manifests and rules. As root, missing Debian packages are installed; else they are named,
+# and the tests that need them say so, or fail where CI=true. No service of theirs is started.
+judges: $(JUDGES)/bin/cargo-deb
+	@missing=; for judge in $(DEBIAN_JUDGES); do \
+		command -v "$${judge%:*}" >/dev/null || missing="$$missing $${judge#*:}"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; lock='-o DPkg::Lock::Timeout=600'; \
+		apt-get $$lock update -qq && apt-get $$lock install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "Judges are missing; on Debian: apt-get install$$missing"; fi
+	@for judge in $(OTHER_JUDGES); do command -v $$judge >/dev/null || echo "A judge is missing: $$judge"; done
+
+# Built without optimization: it packs one file.
+$(JUDGES)/bin/cargo-deb:
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --root $(JUDGES) \
+		--target-dir $(JUDGES)/build cargo-deb@$(CARGO_DEB)
+	@rm -rf $(JUDGES)/build
 
 lint: tools
 	$(CARGO) fmt --all --check
@@ -62,4 +90,4 @@ tools:
 
 clean:
 	$(CARGO) clean
-	rm -rf $(WITNESS)
+	rm -rf $(WITNESS) $(JUDGES)

@@ -254,6 +254,11 @@ impl Keeper {
         renewed.map(|()| self.holds_other_than(access_key_id))
     }
 
+    /// The source whose role it is; `<source>/destination` for that of a bucket of our own.
+    pub fn source_name(&self) -> &str {
+        &self.source.name
+    }
+
     /// What is known of the session now.
     pub fn state(&self) -> SessionState {
         self.state.borrow().clone()

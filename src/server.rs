@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::config::Http;
 use crate::error::{Class, Error, Report};
+use crate::manifest::Manifests;
 use crate::pulse::Pulse;
 
 mod api;
@@ -19,12 +20,15 @@ mod connections;
 mod events;
 mod guard;
 mod health;
+mod history;
 mod metrics;
 mod page;
 mod snapshots;
+mod watch;
 
 pub use metrics::install_recorder;
 pub use snapshots::{Disks, Snapshots};
+pub use watch::watch;
 
 /// What the handlers answer from.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ pub struct Context {
     pub pulse: Pulse,
     /// The room on each source's disk.
     pub disks: Disks,
+    /// What was recorded of sealed days.
+    pub manifests: Manifests,
 }
 
 /// The server of one address, which is listened at.
@@ -80,6 +86,10 @@ fn router(context: Context, token: Option<Arc<guard::Token>>) -> Router {
     let closed = Router::new()
         .route("/", get(page::overview))
         .route("/account/{source}/{account}", get(page::account))
+        .route("/account/{source}/{account}/{stream}", get(page::stream))
+        .route("/account/{source}/{account}/{stream}/{day}", get(page::day))
+        .route("/alarms", get(page::alarms))
+        .route("/quarantine", get(page::quarantine))
         .route("/assets/{name}", get(page::asset))
         .route("/api/status", get(api::status))
         .route("/api/events", get(events::events))

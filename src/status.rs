@@ -8,12 +8,15 @@ use serde::Serialize;
 use crate::clock::{Timestamp, seconds_between};
 use crate::layout::is_account;
 use crate::ledger::{
-    AlarmCount, AlarmRow, ChainRow, CheckpointRow, KeyRequestRow, PruneRow, QuarantineRow, ScrubRow, SessionRow,
-    StreamId,
+    AlarmCount, AlarmRow, ChainRow, CheckpointRow, HealthRow, KeyRequestRow, PruneRow, QuarantineRow, ScrubRow,
+    SessionRow, StreamId,
 };
 
+mod health;
 mod proof;
 
+use health::{Common, Remembered};
+pub use health::{FAILS_AFTER, Health, Hop, MENDED_AFTER, Works};
 use proof::Proofs;
 pub use proof::{Proof, Proving};
 
@@ -103,6 +106,9 @@ pub struct Status {
     pub scrubs: Vec<ScrubRow>,
     /// What was deleted at each source, where that is configured.
     pub deletions: Vec<PruneRow>,
+    /// Conditions that are to be remembered anew.
+    #[serde(skip)]
+    pub health_changes: Vec<HealthRow>,
 }
 
 /// An account of a source.
@@ -117,6 +123,8 @@ pub struct Account {
     /// All its streams together.
     #[serde(flatten)]
     pub progress: Progress,
+    /// Which hop works, since when, and why not.
+    pub health: Vec<Health>,
     /// By kind and region.
     pub streams: Vec<Stream>,
 }
@@ -197,13 +205,16 @@ pub struct Rows {
     pub scrubs: Vec<ScrubRow>,
     /// What was deleted at the sources.
     pub prunes: Vec<PruneRow>,
+    /// What is remembered of each hop.
+    pub health: Vec<HealthRow>,
 }
 
 impl Status {
     /// Says what the rows mean at `now`.
     pub fn of(rows: Rows, now: Timestamp) -> Self {
-        let rows = rows.configured();
+        let mut rows = rows.configured();
         let mut accounts = accounts(&rows, now);
+        let mut remembered = Remembered::of(std::mem::take(&mut rows.health));
         let (undiscovered, alarms): (Vec<_>, Vec<_>) =
             rows.alarms.into_iter().partition(|alarm| matches!(alarm.kind.as_str(), UNDISCOVERED | NOTHING_THERE));
         undiscovered.iter().for_each(|alarm| unseen(&mut accounts, alarm));
@@ -220,6 +231,9 @@ impl Status {
         });
         let (unknown_folders, alarms): (Vec<_>, Vec<_>) =
             alarms.into_iter().partition(|alarm| alarm.kind == UNKNOWN_FOLDER);
+        let common = Common::of(&rows.sessions, &alarms);
+        let judged = accounts.iter_mut().flat_map(|account| remembered.judge(account, &common, now));
+        let health_changes = judged.collect();
         let condition = accounts.iter().map(|account| account.progress.condition).max().unwrap_or(Condition::New);
         let summary = summary(&accounts, total(&rows.alarm_counts), now);
         Self {
@@ -235,6 +249,7 @@ impl Status {
             unknown_folders,
             scrubs: rows.scrubs,
             deletions: rows.prunes,
+            health_changes,
             key_requests: rows.key_requests.into_iter().filter(|keys| keys.error.is_some()).collect(),
         }
     }
@@ -351,7 +366,7 @@ impl Account {
             proof: Proof::default(),
         };
         let (source, account) = (source.to_owned(), account.to_owned());
-        Self { source, organization: None, account, progress, streams: Vec::new() }
+        Self { source, organization: None, account, progress, health: Vec::new(), streams: Vec::new() }
     }
 
     fn of(row: &CheckpointRow, stream: Stream) -> Self {
@@ -360,6 +375,7 @@ impl Account {
             organization: row.organization.clone(),
             account: row.account.clone(),
             progress: stream.progress.clone(),
+            health: Vec::new(),
             streams: vec![stream],
         }
     }

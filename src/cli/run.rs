@@ -11,11 +11,12 @@ use crate::assemble::{Assembled, Parts, Waiting, archive_name, assemble, mirrore
 use crate::config::Config;
 use crate::error::{Class, Error, Report};
 use crate::ledger::Ledger;
+use crate::manifest::Manifests;
 use crate::notify;
 use crate::pulse::{Heart, Pulse};
 use crate::role::Process;
 use crate::scheduler::session_row;
-use crate::server::{Context, Disks, Server, Snapshots};
+use crate::server::{Context, Disks, Server, Snapshots, watch};
 
 mod reload;
 
@@ -87,11 +88,13 @@ async fn beside(
     let snapshots = Snapshots::of(ledger.beside(&config.state.dir).await, sources, process.clock.clone());
     let mut beside = JoinSet::new();
     beside.spawn(notify::run(pulse.clone(), snapshots.clone(), stop.clone()));
+    beside.spawn(watch(snapshots.clone(), ledger.clone(), stop.clone()));
     if let Some(server) = server {
         beside.spawn(snapshots.clone().renew(stop.clone()));
         let trees = config.sources.values().filter_map(|source| Some((source, source.destination.tree()?)));
         let roots = trees.map(|(source, tree)| (source.name.clone(), tree.path.clone()));
-        let context = Context { snapshots, pulse: pulse.clone(), disks: Disks::of(roots.collect()) };
+        let (disks, manifests) = (Disks::of(roots.collect()), Manifests::under(&config.state.dir));
+        let context = Context { snapshots, pulse: pulse.clone(), disks, manifests };
         beside.spawn(server.run(context, stop.clone()));
     }
     beside

@@ -1,6 +1,6 @@
 //! `trailsync status`: how far every account is, from the state alone.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +14,11 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::{Shown, harmless_json};
 use crate::ledger::{Ledger, PruneRow, ScrubRow};
-use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Status, Stream};
+use crate::status::{Account, Age, Condition, Progress, Proof, Proving, Status, Stream, Works};
+
+mod screen;
+
+use screen::Screen;
 
 /// Options of `trailsync status`.
 #[derive(Debug, Args)]
@@ -25,10 +29,13 @@ pub struct Options {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
-    /// Again and again, until it is interrupted.
+    /// Again and again, until it is interrupted: in place on a terminal, a line for each change elsewhere.
     #[arg(long, short)]
     pub follow: bool,
-    /// Seconds between two looks with `--follow`.
+    /// A JSON document on a line of its own at once and whenever something changes, until it is interrupted.
+    #[arg(long, conflicts_with_all = ["follow", "json", "streams"])]
+    pub watch_json: bool,
+    /// Seconds between two looks with `--follow` and `--watch-json`.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     pub every: u64,
 }
@@ -48,14 +55,14 @@ pub async fn status(
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, Error> {
     let ledger = Ledger::look(&config.state.dir).await?;
+    let mut screen = Screen::of(options);
     loop {
         let sources = config.sources.keys().cloned().collect();
         let status = Status::of(ledger.status_rows(sources, SHOWN).await?, clock.now());
-        let text = if options.json { json(&status) } else { table(&status, options.streams) };
-        let clear = if options.follow && !options.json && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-        let written = write!(out, "{clear}{text}").and_then(|()| out.flush());
+        let written = out.write_all(screen.next(&status).as_bytes()).and_then(|()| out.flush());
         let pause = tokio::time::sleep(Duration::from_secs(options.every));
-        if !options.follow || written.is_err() || stop.run_until_cancelled(pause).await.is_none() {
+        if !screen.goes_on() || written.is_err() || stop.run_until_cancelled(pause).await.is_none() {
+            let _ = out.write_all(screen.end().as_bytes()).and_then(|()| out.flush());
             return Ok(if status.condition >= Condition::Unknown { Exit::Incomplete } else { Exit::Done });
         }
     }
@@ -192,6 +199,21 @@ fn held_back(account: &Account) -> impl Iterator<Item = String> {
     })
 }
 
+/// Hops that fail or are about to turn; why they do stands with the streams, sessions and proofs below.
+fn conditions(account: &Account) -> Option<String> {
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
+    let mut parts = Vec::new();
+    for health in &account.health {
+        match (health.state, health.turning_since) {
+            (Works::Failing, None) => parts.push(format!("{} fails since {}", health.hop, time(health.since))),
+            (Works::Failing, turning) => parts.push(format!("{} fails, and mends since {}", health.hop, time(turning))),
+            (Works::Good, Some(at)) => parts.push(format!("{} was good, and fails since {at}", health.hop)),
+            (Works::Good, None) | (Works::Unknown, _) => {}
+        }
+    }
+    (!parts.is_empty()).then(|| format!("conditions: {}: {}", name(account), parts.join("; ")))
+}
+
 /// What the scrub of a source found in this round, or the last; nothing where all was whole.
 fn scrubbed(scrub: &ScrubRow) -> Option<String> {
     let (round, objects, findings) = match scrub.began {
@@ -219,6 +241,7 @@ fn pruned(prune: &PruneRow) -> Option<String> {
 fn troubles(status: &Status) -> String {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {at}")).unwrap_or_default();
     let mut lines = Vec::new();
+    lines.extend(status.accounts.iter().flat_map(conditions).take(SHOWN as usize));
     for account in &status.accounts {
         let of_stream = account.streams.iter().any(|stream| stream.progress.error.is_some());
         if let (false, Some(why)) = (of_stream, &account.progress.error) {

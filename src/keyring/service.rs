@@ -23,6 +23,7 @@ use crate::key::Shown;
 use crate::retry::is_throttling;
 use crate::role::Keeper;
 use crate::source::client::answer::Bounded;
+use crate::source::client::measure::Measured;
 use crate::source::client::{Failure, timeouts, timestamp};
 
 /// `CloudTrail` takes ten requests a second of an account in a region; others ask, too.
@@ -56,13 +57,15 @@ pub struct Given {
 pub struct CloudTrail {
     client: Client,
     keeper: Arc<Keeper>,
+    measured: Measured,
     last: Mutex<Option<Instant>>,
 }
 
 impl CloudTrail {
     /// A client for a source's endpoints.
     pub fn new(endpoints: &Endpoints, keeper: Arc<Keeper>, http: SharedHttpClient) -> Self {
-        Self { client: Client::from_conf(client(endpoints, http).build()), keeper, last: Mutex::new(None) }
+        let measured = Measured::of(keeper.source_name(), "ListPublicKeys");
+        Self { client: Client::from_conf(client(endpoints, http).build()), keeper, measured, last: Mutex::new(None) }
     }
 
     async fn pages(&self, region: &str, (from, to): (Timestamp, Timestamp)) -> Result<Given, Error> {
@@ -77,7 +80,7 @@ impl CloudTrail {
                 .end_time(DateTime::from_secs(to.as_second()))
                 .set_next_token(token.take());
             let config = signed_by(&base).region(Region::new(region.to_owned()));
-            let answer = request.customize().config_override(config).send().await;
+            let answer = self.measured.time(request.customize().config_override(config).send()).await;
             let answer = answer.map_err(|error| explain(Failure::of(&error), region, &self.caller()))?;
             for key in answer.public_key_list.unwrap_or_default() {
                 match public_key(key) {

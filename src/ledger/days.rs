@@ -3,7 +3,8 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Ledger, NAMED_BY_DIGEST, StreamId, failed, unsigned};
+use super::{Ledger, NAMED_BY_DIGEST, StreamId, failed, time, unsigned};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::layout::Day;
 
@@ -23,7 +24,61 @@ pub struct Mark {
     pub count: u64,
 }
 
+/// What is wrong with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind of alarm; `missing` and `not mirrored` for what waits to be tried again.
+    pub kind: String,
+    /// Its key without the stream's prefix, and whatever else the alarm's subject says.
+    pub suffix: String,
+    /// In a sentence.
+    pub detail: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
 impl Ledger {
+    /// What is wrong with objects of one day of a stream, at most `limit` of each sort, in key order.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn faults(
+        &self,
+        source: &str,
+        id: StreamId,
+        prefix: &str,
+        day: Day,
+        limit: u32,
+    ) -> Result<Vec<Fault>, Error> {
+        let folder = format!("{prefix}{}", day.folder());
+        let rows = sqlx::query(
+            "SELECT * FROM (SELECT kind, substr(subject, length(?3) + 1) AS suffix, detail, first_at AS since FROM alarms
+                 WHERE source = ?1 AND stream = ?2 AND cleared_at IS NULL AND substr(subject, 1, length(?4)) = ?4
+                 ORDER BY subject, kind LIMIT ?5)
+             UNION ALL
+             SELECT * FROM (SELECT CASE code WHEN ?6 THEN ?7 ELSE ?8 END, substr(key, length(?3) + 1), reason, first_failed
+                 FROM quarantine WHERE stream = ?2 AND substr(key, 1, length(?4)) = ?4 ORDER BY key LIMIT ?5)",
+        )
+        .bind(source)
+        .bind(id.0)
+        .bind(prefix)
+        .bind(&folder)
+        .bind(limit)
+        .bind(NAMED_BY_DIGEST)
+        .bind(MISSING)
+        .bind(NOT_MIRRORED)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| failed("read the alarms of", &folder, &e))?;
+        let fault = |row: &SqliteRow| Fault {
+            kind: row.get("kind"),
+            suffix: row.get("suffix"),
+            detail: row.get("detail"),
+            since: time(row.get("since")),
+        };
+        Ok(rows.iter().map(fault).collect())
+    }
+
     /// How many objects each day of a stream holds, from a day on.
     ///
     /// # Errors

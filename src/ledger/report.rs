@@ -162,6 +162,7 @@ impl Ledger {
             key_requests: self.key_requests().await?,
             scrubs: self.scrubs().await?,
             prunes: self.prunes().await?,
+            health: self.health().await?,
         })
     }
 
@@ -362,7 +363,7 @@ fn checkpoint_row(row: &SqliteRow) -> CheckpointRow {
     }
 }
 
-fn quarantine_row(row: &SqliteRow) -> QuarantineRow {
+pub(super) fn quarantine_row(row: &SqliteRow) -> QuarantineRow {
     QuarantineRow {
         source: row.get("source"),
         key: row.get("key"),
@@ -375,7 +376,7 @@ fn quarantine_row(row: &SqliteRow) -> QuarantineRow {
     }
 }
 
-fn alarm_row(row: &SqliteRow) -> AlarmRow {
+pub(super) fn alarm_row(row: &SqliteRow) -> AlarmRow {
     AlarmRow {
         source: row.get("source"),
         kind: row.get("kind"),

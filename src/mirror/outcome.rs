@@ -17,6 +17,7 @@ use crate::ledger::{COPY_MISSING, Commit, Failure, NAMED_BY_DIGEST};
 use crate::object::{Listed, Metadata};
 use crate::record::Record;
 use crate::source::Source;
+use crate::source::client::measure::Pending;
 
 /// A group is published and committed at so many objects, bytes, or seconds, whichever comes first.
 const GROUP_OBJECTS: usize = 1000;
@@ -116,6 +117,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             return Ok(true);
         }
         self.meter.wanted(wants.len(), wants.iter().map(|want| want.listed.size).sum());
+        let _pending = Pending::of(&progress.stream.source, wants.len());
         let mut rest = Commit::default();
         let finished = self.fetch_twice(progress, wants, task, &mut rest).await;
         if finished.is_err() {

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::clock::Timestamp;
 use crate::config::{Role, Source};
 use crate::source::client::answer::{Bounded, EndsIn, ServedAt};
+use crate::source::client::measure::Measured;
 use crate::source::client::{Failure, timeouts, timestamp};
 
 /// STS answers in less than a second. One that hangs must not keep the permits of other roles for long.
@@ -79,7 +80,11 @@ impl Identity {
 ///
 /// `AWS_ENDPOINT_URL` does not count: only the configuration names another endpoint.
 #[derive(Debug, Clone)]
-pub struct AwsSts(aws_sdk_sts::Client);
+pub struct AwsSts {
+    client: aws_sdk_sts::Client,
+    identity: Measured,
+    assume: Measured,
+}
 
 impl AwsSts {
     /// A client for the STS region and endpoints of a source.
@@ -97,7 +102,9 @@ impl AwsSts {
             .use_dual_stack(source.endpoints.dual_stack)
             .interceptor(Bounded::Always);
         config.set_endpoint_url(source.endpoints.sts.clone());
-        Self(aws_sdk_sts::Client::from_conf(config.build()))
+        let client = aws_sdk_sts::Client::from_conf(config.build());
+        let of = |operation| Measured::of(&source.name, operation);
+        Self { client, identity: of("GetCallerIdentity"), assume: of("AssumeRole") }
     }
 }
 
@@ -105,12 +112,12 @@ impl Sts for AwsSts {
     fn caller_identity<'a>(&'a self, base: &'a Credentials) -> BoxFuture<'a, Result<Identity, Failure>> {
         Box::pin(async move {
             let operation = self
-                .0
+                .client
                 .get_caller_identity()
                 .customize()
                 .interceptor(EndsIn("</GetCallerIdentityResponse>"))
                 .config_override(signed_by(base));
-            let answer = operation.send().await.map_err(|error| Failure::of(&error))?;
+            let answer = self.identity.time(operation.send()).await.map_err(|error| Failure::of(&error))?;
             match (answer.account, answer.arn) {
                 (Some(account), Some(arn)) => Ok(Identity { account, arn }),
                 _ => Err(malformed("it names no account or ARN")),
@@ -123,7 +130,7 @@ impl Sts for AwsSts {
             let AssumeRequest { role, base, duration, policy } = request;
             let served_at = ServedAt::default();
             let operation = self
-                .0
+                .client
                 .assume_role()
                 .role_arn(&role.arn)
                 .role_session_name(&role.session_name)
@@ -136,7 +143,7 @@ impl Sts for AwsSts {
                 .interceptor(served_at.clone())
                 .interceptor(EndsIn("</AssumeRoleResponse>"))
                 .config_override(signed_by(base));
-            let answer = operation.send().await.map_err(|error| Failure::of(&error))?;
+            let answer = self.assume.time(operation.send()).await.map_err(|error| Failure::of(&error))?;
             let given = answer.credentials.ok_or_else(|| malformed("it holds no credentials"))?;
             let expires = timestamp(&given.expiration).ok_or_else(|| malformed("its expiration is out of bounds"))?;
             // Without their end, so that no layer below decides by this machine's clock that they are over.

@@ -20,6 +20,8 @@ const HEAD: Duration = Duration::from_secs(5);
 /// Bytes of a head, and headers in it.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
+/// Who takes nothing of an answer for so long is hung up on.
+const STALLED: Duration = Duration::from_secs(20);
 /// Open connections may end their answer when the process stops.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -30,7 +32,10 @@ pub async fn serve(listener: Arc<TcpListener>, app: Router, stop: CancellationTo
     while let Some(Ok(permit)) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
         let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
-            Ok((stream, _)) => _ = open.spawn(answer(stream, app.clone(), permit, stop.clone())),
+            Ok((stream, _)) => {
+                hang_up_on_the_stalled(&stream);
+                _ = open.spawn(answer(stream, app.clone(), permit, stop.clone()));
+            }
             Err(error) => {
                 // Out of descriptors, or the peer has gone: neither mends at once.
                 debug!(%error, "A connection could not be accepted");
@@ -40,6 +45,15 @@ pub async fn serve(listener: Arc<TcpListener>, app: Router, stop: CancellationTo
     }
     open.close();
     let _ = tokio::time::timeout(GRACE, open.wait()).await;
+}
+
+/// The system ends a connection whose peer acknowledges nothing, or leaves its window closed (`tcp(7)`,
+/// `TCP_USER_TIMEOUT`): no answer waits for ever, and no place is kept by one that does.
+fn hang_up_on_the_stalled(stream: &TcpStream) {
+    let timeout = u32::try_from(STALLED.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, timeout) {
+        debug!(%error, "A connection has no limit on how long it may stall");
+    }
 }
 
 async fn answer(stream: TcpStream, app: Router, _permit: OwnedSemaphorePermit, stop: CancellationToken) {

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::{Context, api};
 use crate::clock::{Timestamp, shift};
 use crate::ledger::{ScrubRow, SessionRow};
-use crate::source::s3::REQUEST_SECONDS;
-use crate::status::{Account, Condition, Status};
+use crate::source::client::measure::{DOLLARS, FAILURES_TOTAL, PENDING, REQUEST_SECONDS, REQUESTS_TOTAL};
+use crate::status::{Account, Condition, Status, Works};
 
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -29,6 +29,10 @@ pub fn install_recorder() {
     let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.into()), &BUCKETS);
     if let Ok(handle) = builder.and_then(PrometheusBuilder::install_recorder) {
         describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a request to the head of its answer.");
+        describe_counter!(REQUESTS_TOTAL, "Requests since the process began, failed ones included.");
+        describe_counter!(FAILURES_TOTAL, "Requests since the process began that were refused or not answered.");
+        describe_gauge!(DOLLARS, "What these requests cost in us-east-1.");
+        describe_gauge!(PENDING, "Objects that were listed, are not here, and are being fetched.");
         let _ = LIVE.set(handle);
     }
 }
@@ -56,10 +60,12 @@ pub async fn metrics(State(context): State<Context>) -> Response {
 
 fn describe() {
     for (name, what) in [
-        ("trailsync_build_info", "Always 1; the label tells the version."),
+        ("trailsync_build_info", "Always 1; the labels tell the version and what it was built for."),
         ("trailsync_snapshot_timestamp_seconds", "When the state was read."),
         ("trailsync_scheduler_turn_timestamp_seconds", "When the slowest scheduler turned last."),
         ("trailsync_condition", "1 for the condition that the account is in, 0 for the others."),
+        ("trailsync_health", "1 where a hop works, 0 where it fails; absent where that is not known."),
+        ("trailsync_health_since_timestamp_seconds", "Since when a hop is so."),
         ("trailsync_lag_seconds", "Age of the oldest object that is not here, else of the last complete listing."),
         ("trailsync_listed_through_timestamp_seconds", "Every object delivered before has an outcome."),
         ("trailsync_proven_from_timestamp_seconds", "An unbroken chain of digests, and all that they name, from here"),
@@ -98,7 +104,9 @@ fn describe() {
 }
 
 fn show(status: &Status) {
-    gauge!("trailsync_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let built =
+        [("version", env!("CARGO_PKG_VERSION")), ("os", std::env::consts::OS), ("arch", std::env::consts::ARCH)];
+    gauge!("trailsync_build_info", &built).set(1.0);
     moment("trailsync_snapshot_timestamp_seconds", Some(status.at), &[]);
     status.accounts.iter().for_each(show_account);
     status.sessions.iter().for_each(show_session);
@@ -170,6 +178,15 @@ fn show_account(account: &Account) {
     let lists = progress.list_requests.values().sum();
     for (operation, requests) in [("ListObjectsV2", lists), ("GetObject", progress.get_requests)] {
         counter!("trailsync_requests_total", &with(&labels, "operation", operation)).absolute(requests);
+    }
+    show_health(account, &labels);
+}
+
+fn show_health(account: &Account, labels: &Labels) {
+    for health in account.health.iter().filter(|health| health.state != Works::Unknown) {
+        let labels = with(labels, "hop", health.hop.name());
+        gauge!("trailsync_health", &labels).set(if health.state == Works::Good { 1.0 } else { 0.0 });
+        moment("trailsync_health_since_timestamp_seconds", health.since, &labels);
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::history::History;
 use crate::clock::Clock;
 use crate::destination::local::Space;
 use crate::error::Error;
@@ -35,13 +36,14 @@ struct Shared {
     reading: tokio::sync::Mutex<()>,
     /// Somebody was shown an old one.
     wanted: Notify,
+    history: History,
 }
 
 impl Snapshots {
     /// Snapshots of these sources in this state, by this clock.
     pub fn of(ledger: Ledger, sources: Vec<String>, clock: Arc<dyn Clock>) -> Self {
         let (last, reading, wanted) = (Mutex::new(None), tokio::sync::Mutex::new(()), Notify::new());
-        Self(Arc::new(Shared { ledger, sources, clock, last, reading, wanted }))
+        Self(Arc::new(Shared { ledger, sources, clock, last, reading, wanted, history: History::default() }))
     }
 
     /// The state now, or a second ago. Those who ask at once wait for one reading.
@@ -81,6 +83,11 @@ impl Snapshots {
                 debug!(%error, "The state cannot be read for the page");
             }
         }
+    }
+
+    /// What earlier snapshots said.
+    pub fn history(&self) -> &History {
+        &self.0.history
     }
 
     /// The state itself, for what a snapshot leaves out.

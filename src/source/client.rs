@@ -25,6 +25,7 @@ use crate::config::Endpoints;
 use crate::error::{Class, Error, Report};
 
 pub mod answer;
+pub mod measure;
 
 /// S3 closes idle connections after about 20 s; ours are given up before that.
 const IDLE_CONNECTIONS: Duration = Duration::from_secs(15);

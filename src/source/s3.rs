@@ -13,12 +13,11 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{ChecksumMode, EncodingType, Object, ObjectStorageClass, ServerSideEncryption};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
-use metrics::{Histogram, histogram};
-use tokio::time::Instant;
 use tracing::warn;
 
 use self::explain::{Bucket, Operation};
 use super::client::answer::{Bounded, EndsIn, ServedAt};
+use super::client::measure::Measured;
 use super::client::{Failure, timeouts, timestamp};
 use super::{FetchRequest, Fetched, ListPage, ListRequest, Source};
 use crate::clock::Timestamp;
@@ -42,9 +41,6 @@ const FIRST_BYTE: Duration = Duration::from_secs(20);
 /// A listing that is not here by then is given up; a page of 1,000 keys is a few hundred kilobytes.
 const WHOLE_ANSWER: Duration = Duration::from_secs(30);
 
-/// The metric of latencies: seconds from a request to the head of its answer, by source and operation.
-pub const REQUEST_SECONDS: &str = "trailsync_request_seconds";
-
 /// A bucket of Account A in S3.
 ///
 /// A request whose credentials are refused is made once more with renewed ones, and a request that was sent
@@ -58,13 +54,14 @@ pub struct S3Source {
     lists: AtomicU64,
     fetches: AtomicU64,
     removes: AtomicU64,
-    latency: Latency,
+    measured: Operations,
 }
 
-/// How long answered requests took to their head.
-struct Latency {
-    list: Histogram,
-    get: Histogram,
+/// How requests went, by operation.
+struct Operations {
+    list: Measured,
+    get: Measured,
+    delete: Measured,
 }
 
 /// How one try is made: with which credentials, in which region, and what was already done about failures.
@@ -88,7 +85,7 @@ impl S3Source {
             lists: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
             removes: AtomicU64::new(0),
-            latency: Latency::of(&source.name),
+            measured: Operations::of(&source.name),
         }
     }
 
@@ -155,9 +152,8 @@ impl S3Source {
             .interceptor(Bounded::Always)
             .interceptor(EndsIn("</ListBucketResult>"))
             .config_override(attempt.config());
-        let sent = Instant::now();
-        let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-        self.latency.list.record(sent.elapsed());
+        let answer = self.measured.list.time(operation.send()).await;
+        let answer = answer.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
         page(&self.bucket, request, answer, served_at.get()).map_err(Outcome::Final)
     }
 
@@ -174,17 +170,16 @@ impl S3Source {
             .customize()
             .interceptor(Bounded::Failures)
             .config_override(attempt.config());
-        let sent = Instant::now();
-        let answer = operation.send().await.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-        self.latency.get.record(sent.elapsed());
+        let answer = self.measured.get.time(operation.send()).await;
+        let answer = answer.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
         fetched(&request.key, answer).map_err(Outcome::Failed)
     }
 }
 
-impl Latency {
+impl Operations {
     fn of(source: &str) -> Self {
-        let of = |operation| histogram!(REQUEST_SECONDS, "source" => source.to_owned(), "operation" => operation);
-        Self { list: of("ListObjectsV2"), get: of("GetObject") }
+        let of = |operation: Operation| Measured::of(source, operation.name());
+        Self { list: of(Operation::List), get: of(Operation::Get), delete: of(Operation::Delete) }
     }
 }
 

@@ -77,27 +77,86 @@ async fn a_thousand_slow_connections_hold_up_neither_the_page_nor_the_mirror() {
     drop(slow);
 }
 
+/// Requests as they should be, of which the random ones are made.
+const REQUESTS: [&str; 8] = [
+    "GET /account/acme/222222222222?q=%zz&page=1 HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n",
+    "GET /?q=%2e%2e%00&condition=failing&page=99999999999999999999 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /account/acme/222222222222/1/2026-03-10 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+    "HEAD /alarms?page=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /quarantine?page=-1 HTTP/1.0\r\n\r\n",
+    "GET /assets/page.css HTTP/1.1\r\nHost: x\r\nRange: bytes=0-18446744073709551615\r\n\r\n",
+    "GET /api/status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx\r\n0\r\n\r\n",
+    "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n123456789",
+];
+
 #[tokio::test]
-async fn requests_of_random_bytes_are_answered_or_dropped_and_nothing_ends() {
-    let (_shared, program) = mirrored(1).await;
+async fn requests_of_random_bytes_are_answered_or_dropped_and_mirroring_does_not_notice() {
+    let (shared, program) = mirrored(1).await;
     let daemon = Daemon::start(&program, &[]).await;
-    daemon.until("/readyz", |ready| ready.code == 200).await;
+    daemon.until("/api/status", |status| status.body.contains("\"objects\":1")).await;
+    let before = daemon.resident_mib();
     let mut random = fastrand::Rng::with_seed(9720);
-    for _ in 0..400 {
-        let mut request = b"GET /account/acme/222222222222?q=%zz&page=1 HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n".to_vec();
-        for _ in 0..random.usize(1..24) {
+    for n in 0..1200 {
+        let mut request = REQUESTS[n % REQUESTS.len()].as_bytes().to_vec();
+        for _ in 0..random.usize(0..24) {
             let at = random.usize(..request.len());
-            match random.u8(..3) {
+            match random.u8(..5) {
                 0 => request[at] = random.u8(..),
                 1 => request.insert(at, random.u8(..)),
+                2 => request[at] = *random.choice(b"\0\r\n %/?&=:;").expect("a byte"),
+                3 => request.truncate(at + 1),
                 _ => _ = request.remove(at),
             }
+            if request.is_empty() {
+                request.push(b'G');
+            }
+        }
+        if n == 600 {
+            deliver(&shared, 7);
         }
         if let Some(answer) = daemon.send(&request).await {
-            assert!(matches!(answer.code, 200..=299 | 400..=499), "{} to {request:?}", answer.code);
+            assert!(matches!(answer.code, 100..=299 | 400..=499), "{} to {request:?}", answer.code);
         }
     }
     assert_eq!(daemon.get("/healthz").await.code, 200);
+    daemon.until("/api/status", |status| status.body.contains("\"objects\":2")).await;
+    let after = daemon.resident_mib();
+    assert!(after < before + 32, "{before} MiB before, {after} after");
+}
+
+#[tokio::test]
+async fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
+    let (_shared, program) = mirrored(1).await;
+    let daemon = Daemon::start(&program, &[]).await;
+    daemon.until("/readyz", |ready| ready.code == 200).await;
+    let address: std::net::SocketAddr = daemon.address.parse().expect("an address");
+    // The one that was asked through is closed by now.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let before = daemon.sockets();
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("small");
+        let mut stream = socket.connect(address).await.expect("it listens");
+        // Far more is asked for than the system's buffers hold.
+        let requests = "GET /assets/live.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+        stream.write_all(requests.as_bytes()).await.expect("sent");
+        stalled.push(stream);
+    }
+    let gone = async {
+        while daemon.sockets() > before {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    };
+    let open = async {
+        while daemon.sockets() < before + 8 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, open).await.expect("they are open");
+    timeout(SOON, gone).await.expect("nobody stays for ever");
+    assert_eq!(daemon.get("/healthz").await.code, 200);
+    drop(stalled);
 }
 
 #[tokio::test]

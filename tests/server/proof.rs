@@ -50,8 +50,13 @@ async fn an_altered_log_turns_its_day_red_and_is_counted() {
     let host = Host::new().await;
     let daemon = Daemon::start(&host.program, &[]).await;
     let yesterday = host.altered.split('/').skip(4).take(3).collect::<Vec<_>>().join("-");
-    let cell = format!("<td class=\"al\" title=\"{yesterday}: altered, ");
-    let page = daemon.until(&format!("/account/acme/{B}"), |page| page.body.contains(&cell)).await.body;
+    let title = format!("title=\"{yesterday}: altered, ");
+    let is_red =
+        |page: &str| page.split("<td class=\"").any(|cell| cell.starts_with("al\"><a href=") && cell.contains(&title));
+    let page = daemon
+        .until(&format!("/account/acme/{B}"), |page| is_red(&page.body) && page.body.contains("<td class=\"pr\">"))
+        .await
+        .body;
     assert!(page.contains(&format!("altered on {yesterday}")), "{page}");
     assert!(page.contains("class=\"pr\""), "the days before are proven:\n{page}");
     let overview = daemon.until("/", |page| page.body.contains("acme: altered")).await.body;

@@ -18,6 +18,7 @@ use crate::config::OwnBucket;
 use crate::error::{Class, Error};
 use crate::retry::PassDelays;
 use crate::role::Keeper;
+use crate::source::client::measure::Measured;
 use crate::source::client::{Failure, timeouts};
 
 /// Tries of one request.
@@ -34,6 +35,8 @@ pub struct Requests {
     pub owner: Option<String>,
     pub target: Target,
     keeper: Arc<Keeper>,
+    /// As which its requests are counted.
+    name: String,
     /// Multiplies the delays between tries; 1 outside tests.
     pub pace: f64,
 }
@@ -58,6 +61,7 @@ impl Requests {
             bucket: own.bucket.clone(),
             owner: own.bucket_owner.clone(),
             target: Target::of(own),
+            name: keeper.source_name().to_owned(),
             keeper,
             pace: 1.0,
         }
@@ -76,6 +80,7 @@ impl Requests {
     {
         let mut delays = PassDelays::default();
         let mut renewed = false;
+        let measured = Measured::of(&self.name, operation.name());
         loop {
             let credentials = self.keeper.ready().await?;
             let key_id = credentials.access_key_id().to_owned();
@@ -83,7 +88,7 @@ impl Requests {
                 .credentials_provider(SharedCredentialsProvider::new(credentials))
                 .identity_cache(IdentityCache::no_cache())
                 .timeout_config(timeouts(patience(size), patience(size)));
-            let failure = match send(config).await {
+            let failure = match measured.time(send(config)).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };

@@ -16,9 +16,10 @@ const NAMED_LATER_SECONDS: i64 = 3600;
 /// Days that a summary names of each kind.
 const NAMED: usize = 5;
 /// Alarms which say that what is here is not what was written, or that nobody vouches for it.
-const ALTERED: [&str; 6] = ["altered", "bad_signature", "malformed_digest", "rotten", "unknown_key", "unreferenced"];
+pub const ALTERED: [&str; 6] =
+    ["altered", "bad_signature", "malformed_digest", "rotten", "unknown_key", "unreferenced"];
 /// What says that something which was there is not here.
-const MISSING: [&str; 3] = ["lost", "missing", "not mirrored"];
+pub const MISSING: [&str; 3] = ["lost", "missing", "not mirrored"];
 
 /// How a day is, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,21 +179,52 @@ fn cell(progress: &Progress, facts: &Facts, day: Day, objects: u64) -> Cell {
 fn state(progress: &Progress, facts: &Facts, day: Day, objects: u64) -> State {
     let marked = |kinds: &[&str]| facts.marks.iter().any(|mark| mark.day == day && kinds.contains(&mark.kind.as_str()));
     let Some(start) = day.start() else { return State::Pending };
-    let end = shift(start, DAY_SECONDS);
-    // A day is over for us once everything delivered until its end has an outcome.
-    let is_listed = progress.listed_through.is_some_and(|through| through >= end);
-    let is_proven = || facts.cover.proves((start, shift(end, NAMED_LATER_SECONDS)));
-    match () {
-        () if marked(&ALTERED) => State::Altered,
-        () if marked(&MISSING) => State::Missing,
-        () if facts.cover.lacks((start, end)) => State::Gap,
-        () if !is_listed && progress.listed_through.is_none() && objects == 0 => State::Pending,
-        () if !is_listed => State::Busy,
-        () if facts.first.is_none_or(|first| day < first) => State::Before,
-        () if objects == 0 && is_proven() => State::ProvenQuiet,
-        () if objects == 0 => State::Quiet,
-        () if is_proven() => State::Proven,
-        () => State::Mirrored,
+    let stretch = Stretch {
+        from: start,
+        to: shift(start, DAY_SECONDS),
+        objects,
+        is_altered: marked(&ALTERED),
+        is_missing: marked(&MISSING),
+        is_before: facts.first.is_none_or(|first| day < first),
+    };
+    stretch.state(progress, &facts.cover)
+}
+
+/// What is known of a day or of an hour.
+pub struct Stretch {
+    /// From, inclusive.
+    pub from: Timestamp,
+    /// To, exclusive.
+    pub to: Timestamp,
+    /// Objects that are here.
+    pub objects: u64,
+    /// Something is not what was written.
+    pub is_altered: bool,
+    /// Something is not here.
+    pub is_missing: bool,
+    /// It lies before the first object.
+    pub is_before: bool,
+}
+
+impl Stretch {
+    /// How it is, as the progress of its stream and its chains tell.
+    pub fn state(&self, progress: &Progress, cover: &Cover) -> State {
+        let (start, end) = (self.from, self.to);
+        // It is over for us once everything delivered until its end has an outcome.
+        let is_listed = progress.listed_through.is_some_and(|through| through >= end);
+        let is_proven = || cover.proves((start, shift(end, NAMED_LATER_SECONDS)));
+        match () {
+            () if self.is_altered => State::Altered,
+            () if self.is_missing => State::Missing,
+            () if cover.lacks((start, end)) => State::Gap,
+            () if !is_listed && progress.listed_through.is_none() && self.objects == 0 => State::Pending,
+            () if !is_listed => State::Busy,
+            () if self.is_before => State::Before,
+            () if self.objects == 0 && is_proven() => State::ProvenQuiet,
+            () if self.objects == 0 => State::Quiet,
+            () if is_proven() => State::Proven,
+            () => State::Mirrored,
+        }
     }
 }
 
@@ -217,7 +249,12 @@ fn summary(cells: &[Cell]) -> String {
 
 /// `YYYY-MM-DD`
 pub fn name(day: Day) -> String {
-    format!("{:04}-{:02}-{:02}", day.0 / 10_000, day.0 / 100 % 100, day.0 % 100)
+    day.to_string()
+}
+
+/// The day of a `YYYY-MM-DD`.
+pub fn named(name: &str) -> Option<Day> {
+    (name.len() == 10 && name.is_ascii()).then(|| Day::of(&format!("{}/", name.replace('-', "/")))).flatten()
 }
 
 #[cfg(test)]
@@ -267,6 +304,14 @@ mod tests {
         let expected =
             "1 day proven; 1 mirrored; altered on 2026-03-06; missing objects on 2026-03-07; gap on 2026-03-09";
         assert_eq!((calendar.summary.as_str(), calendar.worst()), (expected, Some(Altered)));
+    }
+
+    #[test]
+    fn a_day_is_found_by_its_name_and_nothing_else_is_a_day() {
+        assert_eq!(named("2026-03-05"), Some(Day(20_260_305)));
+        for odd in ["2026-02-30", "2026/03/05", "../../etc/", "2026-3-005", "ééééé", ""] {
+            assert!(named(odd).is_none_or(|day| name(day) == odd.replace('/', "-")), "{odd}");
+        }
     }
 
     #[test]

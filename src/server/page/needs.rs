@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::view::{since, title};
+use super::stories::{Story, story};
+use super::view::{since, title, when};
+use crate::clock::{Timestamp, shift};
 use crate::key::Shown;
 use crate::ledger::{AlarmRow, KeyRequestRow, ScrubRow, SessionRow};
-use crate::status::{Account, Proving, Status, Stream};
+use crate::status::{Account, Condition, Proving, Status, Stream};
 
 /// Troubles on one page.
 const MOST: usize = 50;
@@ -29,24 +31,18 @@ pub struct Need {
     pub runbook: &'static str,
 }
 
-/// How a kind of alarm is told.
-struct Story {
-    class: &'static str,
-    next: &'static str,
-    runbook: &'static str,
-}
-
 /// The first of all troubles, and how many there are: credentials first, for they explain others.
 pub fn needs(status: &Status) -> (Vec<Need>, usize) {
     let sessions = status.sessions.iter().filter_map(session);
     let accounts = status.accounts.iter().filter_map(account);
+    let idle = status.accounts.iter().filter_map(|account| out_of_step(account, status.at));
     let streams =
         status.accounts.iter().flat_map(|account| account.streams.iter().filter_map(move |one| failing(account, one)));
     let alarms = status.alarms.iter().map(alarm);
     let held = status.accounts.iter().flat_map(|account| account.streams.iter().filter_map(move |s| held(account, s)));
     let keys = status.key_requests.iter().map(keys);
     let scrubs = status.scrubs.iter().filter_map(scrub);
-    let all = sessions.chain(accounts).chain(streams).chain(alarms).chain(held).chain(keys).chain(scrubs);
+    let all = sessions.chain(accounts).chain(streams).chain(idle).chain(alarms).chain(held).chain(keys).chain(scrubs);
     let mut all = by_cause(all);
     let count = all.len();
     let unshown = status.alarm_total().saturating_sub(status.alarms.len() as u64);
@@ -104,6 +100,34 @@ fn account(account: &Account) -> Option<Need> {
     })
 }
 
+/// An account that is not in step though nothing fails: every line that is not green says why.
+fn out_of_step(account: &Account, now: Timestamp) -> Option<Need> {
+    let progress = &account.progress;
+    let through = when(progress.listed_through);
+    let (began, why, runbook) = match progress.condition {
+        Condition::Late => (
+            progress.lag_seconds.map(|lag| shift(now, -lag)),
+            format!("an object was listed and is not here; listed through {through}"),
+            "TrailsyncLag",
+        ),
+        Condition::Unknown => (
+            progress.listed_through,
+            format!("it was to be listed again and was not: nothing is known since {through}"),
+            "TrailsyncNoSuccess",
+        ),
+        Condition::New => (None, "it was never listed completely".to_owned(), "TrailsyncNeverListed"),
+        Condition::Current | Condition::CatchingUp | Condition::Failing => return None,
+    };
+    Some(Need {
+        class: "warn",
+        what: format!("{} is {}", title(account), progress.condition),
+        since: since(began),
+        why,
+        next: check(&account.source),
+        runbook,
+    })
+}
+
 fn failing(account: &Account, stream: &Stream) -> Option<Need> {
     let why = stream.progress.error.as_ref()?;
     Some(Need {
@@ -152,7 +176,7 @@ fn scrub(scrub: &ScrubRow) -> Option<Need> {
 }
 
 fn alarm(alarm: &AlarmRow) -> Need {
-    let Story { class, next, runbook } = story(&alarm.kind);
+    let Story { class, next, runbook, .. } = *story(&alarm.kind);
     Need {
         class,
         what: format!("{}: {}", alarm.source, alarm.kind.replace('_', " ")),
@@ -161,20 +185,6 @@ fn alarm(alarm: &AlarmRow) -> Need {
         next: next.into(),
         runbook,
     }
-}
-
-fn story(kind: &str) -> Story {
-    let (class, next, runbook) = match kind {
-        "altered" | "bad_signature" | "malformed_digest" | "unknown_key" | "unreferenced" => {
-            ("bad", "trailsync verify", "TrailsyncAltered")
-        }
-        "missing" | "gap" => ("bad", "trailsync verify", "TrailsyncMissing"),
-        "replaced" | "vanished" => ("warn", "trailsync verify", "TrailsyncSourceChanged"),
-        "rotten" | "lost" => ("bad", "trailsync scrub", "TrailsyncCopyDamaged"),
-        "clock_skew" => ("warn", "timedatectl", "TrailsyncAlarm"),
-        _ => ("warn", "", "TrailsyncAlarm"),
-    };
-    Story { class, next, runbook }
 }
 
 fn check(source: &str) -> String {
@@ -188,7 +198,7 @@ mod tests {
     use crate::ledger::{AlarmCount, CheckpointRow};
     use crate::status::Rows;
 
-    fn at() -> crate::clock::Timestamp {
+    fn at() -> Timestamp {
         "2026-03-10T12:00:00Z".parse().unwrap()
     }
 

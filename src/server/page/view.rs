@@ -1,24 +1,21 @@
 //! What the page says, as text; the templates only lay it out and escape it.
 
-use std::cmp::Reverse;
-
 use askama::Template;
 use indicatif::HumanBytes;
 use serde::Deserialize;
 
-use super::calendar::{self, Calendar, Facts};
+use super::chart::Charts;
 use super::needs::{Need, needs};
-use crate::clock::{Timestamp, seconds_between};
+use crate::clock::{Timestamp, seconds_between, shift};
 use crate::key::Shown;
-use crate::ledger::{QuarantineRow, SessionRow};
-use crate::status::{self, Age, Condition, Progress, Proof, Proving, Status};
+use crate::ledger::SessionRow;
+use crate::server::history::History;
+use crate::status::{self, Age, Condition, Progress, Proof, Proving, Status, Works};
 
 /// Accounts on one page.
 const ROWS: usize = 100;
-/// Streams on one page.
-const STREAMS: usize = 40;
-/// Quarantined objects on one page.
-const OBJECTS: usize = 50;
+/// Sessions on one page: those in trouble come first, then those that end soonest.
+const SESSIONS: usize = 50;
 
 /// Which accounts to show.
 #[derive(Debug, Default, Deserialize)]
@@ -38,10 +35,7 @@ pub struct Filter {
 #[derive(Template)]
 #[template(path = "overview.html", config = "src/server/askama.toml")]
 pub struct Overview {
-    title: String,
-    at: Timestamp,
-    as_of: String,
-    version: &'static str,
+    frame: Frame,
     class: &'static str,
     shape: &'static str,
     summary: String,
@@ -56,45 +50,50 @@ pub struct Overview {
     pages: usize,
     previous: String,
     next: String,
+    charts: Charts,
     sessions: Vec<Session>,
-    quarantine: Vec<Object>,
+    more_sessions: usize,
 }
 
-/// One account.
-#[derive(Template)]
-#[template(path = "account.html", config = "src/server/askama.toml")]
-pub struct AccountPage {
-    title: String,
-    at: Timestamp,
-    as_of: String,
-    version: &'static str,
-    row: Row,
-    all: Days,
-    streams: Vec<Stream>,
-    legend: Vec<(&'static str, &'static str)>,
-    page: usize,
-    pages: usize,
-    previous: String,
-    next: String,
+/// What every page has around its own.
+pub struct Frame {
+    /// The first word of the title.
+    pub title: String,
+    /// When the state was read.
+    pub at: Timestamp,
+    /// The same for people.
+    pub as_of: String,
+    /// Of trailsync.
+    pub version: &'static str,
+    /// Alarms that stand.
+    pub alarms: u64,
+    /// Objects in quarantine, or on their way there.
+    pub quarantined: u64,
 }
 
-struct Row {
-    key: String,
-    link: String,
-    name: String,
-    class: &'static str,
-    shape: &'static str,
-    condition: &'static str,
-    lag: String,
-    listed: String,
-    proven: String,
-    held: bool,
-    newest: String,
-    objects: u64,
-    bytes: String,
-    failing: u64,
-    quarantined: u64,
-    requests: u64,
+/// An account in a line.
+pub struct Row {
+    pub key: String,
+    pub link: String,
+    pub name: String,
+    pub class: &'static str,
+    pub shape: &'static str,
+    pub condition: &'static str,
+    /// The hops that fail.
+    pub hops: String,
+    pub lag: String,
+    pub lag_from: String,
+    pub listed: String,
+    pub proven: String,
+    pub held: bool,
+    pub newest: String,
+    pub objects: u64,
+    /// Objects a minute of late; nothing where it is not known.
+    pub rate: String,
+    pub bytes: String,
+    pub failing: u64,
+    pub quarantined: u64,
+    pub requests: u64,
 }
 
 struct Session {
@@ -108,50 +107,41 @@ struct Session {
     renewal: String,
     renewals: u64,
     failures: u64,
+    /// Seconds of its life, and of what is left of it.
+    life: i64,
+    left: i64,
+    why: String,
 }
 
-struct Object {
-    source: String,
-    key: String,
-    attempts: u32,
-    since: String,
-    reason: String,
-}
-
-struct Stream {
-    class: &'static str,
-    shape: &'static str,
-    name: String,
-    condition: &'static str,
-    facts: String,
-    error: String,
-    days: Days,
-}
-
-/// A calendar as the page shows it.
-struct Days {
-    summary: String,
-    cells: Vec<Cell>,
-}
-
-struct Cell {
-    class: &'static str,
-    title: String,
+impl Frame {
+    /// The frame of a page of this state.
+    pub fn of(status: &Status, title: impl Into<String>) -> Self {
+        let waiting = status.accounts.iter().map(|account| account.progress.failing + account.progress.quarantined);
+        Self {
+            title: title.into(),
+            at: status.at,
+            as_of: moment(status.at),
+            version: env!("CARGO_PKG_VERSION"),
+            alarms: status.alarm_total(),
+            quarantined: waiting.sum(),
+        }
+    }
 }
 
 impl Overview {
     /// The page of this state that the filter selects.
-    pub fn of(status: &Status, filter: &Filter) -> Self {
+    pub fn of(status: &Status, filter: &Filter, history: &History) -> Self {
+        let rates = history.rates();
+        let rate = |account: &status::Account| rates.get(&(account.source.clone(), id(account))).copied();
         let matching: Vec<_> = status.accounts.iter().filter(|account| filter.admits(account)).collect();
         let pages = matching.len().div_ceil(ROWS).max(1);
         let page = filter.page.parse().unwrap_or(1).clamp(1, pages);
         let other = |page: usize| if (1..=pages).contains(&page) { filter.query(page) } else { String::new() };
         let (needs, all_needs) = needs(status);
+        let mut sessions: Vec<&SessionRow> = status.sessions.iter().collect();
+        sessions.sort_by_key(|session| (session.last_error.is_none(), session.expires));
         Self {
-            title: status.condition.name().to_owned(),
-            at: status.at,
-            as_of: moment(status.at),
-            version: env!("CARGO_PKG_VERSION"),
+            frame: Frame::of(status, status.condition.name()),
             class: class(status.condition),
             shape: shape(status.condition),
             summary: status.summary.clone(),
@@ -159,49 +149,21 @@ impl Overview {
             needs,
             q: filter.q.clone(),
             conditions: Condition::ALL.map(|one| (one.name(), one.name() == filter.condition)).to_vec(),
-            rows: matching.iter().skip((page - 1) * ROWS).take(ROWS).map(|account| row(account)).collect(),
+            rows: matching
+                .iter()
+                .skip((page - 1) * ROWS)
+                .take(ROWS)
+                .map(|one| row(one, rate(one), status.at))
+                .collect(),
             matching: matching.len(),
             all: status.accounts.len(),
             page,
             pages,
             previous: other(page - 1),
             next: other(page + 1),
-            sessions: status.sessions.iter().take(ROWS).map(|session| session_of(session, status.at)).collect(),
-            quarantine: status.quarantine.iter().take(OBJECTS).map(object).collect(),
-        }
-    }
-}
-
-impl AccountPage {
-    /// The page of one account; `facts` are those of the days of each of its streams.
-    pub fn of(account: &status::Account, facts: &[Facts], at: Timestamp, page: usize) -> Self {
-        let calendars = account.streams.iter().zip(facts).map(|(one, facts)| Calendar::of(&one.progress, facts, at));
-        let calendars: Vec<Calendar> = calendars.collect();
-        let all = days(&Calendar::all(&calendars));
-        let mut streams: Vec<_> = account.streams.iter().zip(&calendars).collect();
-        streams.sort_by_key(|(one, calendar)| Reverse((calendar.worst(), one.progress.condition)));
-        let pages = streams.len().div_ceil(STREAMS).max(1);
-        let page = page.clamp(1, pages);
-        let row = row(account);
-        let other = |page: usize| match (1..=pages).contains(&page) {
-            true => format!("{}?page={page}", row.link),
-            false => String::new(),
-        };
-        let (previous, next) = (other(page - 1), other(page + 1));
-        let shown = streams.iter().skip((page - 1) * STREAMS).take(STREAMS);
-        Self {
-            title: row.name.clone(),
-            at,
-            as_of: moment(at),
-            version: env!("CARGO_PKG_VERSION"),
-            all,
-            streams: shown.map(|(one, calendar)| stream(one, calendar)).collect(),
-            legend: calendar::State::ALL.map(|state| (state.class(), state.words())).to_vec(),
-            row,
-            page,
-            pages,
-            previous,
-            next,
+            charts: Charts::of(&history.all(), status.at),
+            more_sessions: sessions.len().saturating_sub(SESSIONS),
+            sessions: sessions.into_iter().take(SESSIONS).map(|session| session_of(session, status.at)).collect(),
         }
     }
 }
@@ -235,7 +197,8 @@ pub fn title(account: &status::Account) -> String {
     }
 }
 
-fn row(account: &status::Account) -> Row {
+/// An account in a line, as of `at`.
+pub fn row(account: &status::Account, rate: Option<f64>, at: Timestamp) -> Row {
     let progress = &account.progress;
     let name = title(account);
     Row {
@@ -245,12 +208,15 @@ fn row(account: &status::Account) -> Row {
         class: class(progress.condition),
         shape: shape(progress.condition),
         condition: progress.condition.name(),
+        hops: hops(account),
         lag: lag(progress),
+        lag_from: since(progress.lag_seconds.map(|lag| shift(at, -lag))),
         listed: when(progress.listed_through),
         proven: proven(&progress.proof),
         held: progress.proof.state == Proving::Held,
         newest: when(progress.newest_object),
         objects: progress.objects,
+        rate: rate.map(|rate| format!("{rate:.1}")).unwrap_or_default(),
         bytes: HumanBytes(progress.bytes).to_string(),
         failing: progress.failing,
         quarantined: progress.quarantined,
@@ -270,49 +236,20 @@ fn session_of(session: &SessionRow, now: Timestamp) -> Session {
         renewal: until(session.next_renewal, now),
         renewals: session.renewals,
         failures: session.failures,
+        life: session.obtained.zip(session.expires).map_or(0, |(from, to)| seconds_between(from, to).max(0)),
+        left: session.expires.map_or(0, |to| seconds_between(now, to).max(0)),
+        why: session.last_error.as_deref().map(|why| Shown(why).to_string()).unwrap_or_default(),
     }
 }
 
-fn object(object: &QuarantineRow) -> Object {
-    Object {
-        source: object.source.clone(),
-        key: Shown(&object.key).to_string(),
-        attempts: object.attempts,
-        since: since(object.first_failed),
-        reason: Shown(&object.reason).to_string(),
-    }
-}
-
-fn stream(stream: &status::Stream, calendar: &Calendar) -> Stream {
-    let progress = &stream.progress;
-    let size = HumanBytes(progress.bytes);
-    Stream {
-        class: class(progress.condition),
-        shape: shape(progress.condition),
-        name: format!("{} {}", stream.kind, Shown(&stream.region)),
-        condition: progress.condition.name(),
-        facts: format!(
-            "Listed through {}; proven through {}; {} objects, {size}; lag {}.",
-            when(progress.listed_through),
-            proven(&progress.proof),
-            progress.objects,
-            lag(progress)
-        ),
-        error: progress.error.as_deref().map(|error| Shown(error).to_string()).unwrap_or_default(),
-        days: days(calendar),
-    }
-}
-
-fn days(calendar: &Calendar) -> Days {
-    let cell = |cell: &calendar::Cell| Cell {
-        class: cell.state.class(),
-        title: format!("{}: {}{}", calendar::name(cell.day), cell.state.words(), cell.note),
-    };
-    Days { summary: calendar.summary.clone(), cells: calendar.cells.iter().map(cell).collect() }
+/// The hops that fail, in a few words.
+fn hops(account: &status::Account) -> String {
+    let failing = account.health.iter().filter(|health| health.state == Works::Failing);
+    failing.map(|health| health.hop.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// How far the proof is, and how it stands where it does not simply go on.
-fn proven(proof: &Proof) -> String {
+pub fn proven(proof: &Proof) -> String {
     match (proof.state, proof.proven_through) {
         (Proving::Proven, Some(through)) => moment(through),
         (state, Some(through)) => format!("{} ({state})", moment(through)),
@@ -325,7 +262,7 @@ fn requests(progress: &Progress) -> u64 {
 }
 
 /// A class for the colour of a condition; the word stands beside it.
-fn class(condition: Condition) -> &'static str {
+pub fn class(condition: Condition) -> &'static str {
     match condition {
         Condition::Current => "good",
         Condition::CatchingUp | Condition::New => "busy",
@@ -335,7 +272,7 @@ fn class(condition: Condition) -> &'static str {
 }
 
 /// A shape for those who do not see the colour.
-fn shape(condition: Condition) -> &'static str {
+pub fn shape(condition: Condition) -> &'static str {
     match condition {
         Condition::Current => "●",
         Condition::CatchingUp | Condition::New => "◐",
@@ -344,11 +281,13 @@ fn shape(condition: Condition) -> &'static str {
     }
 }
 
-fn when(at: Option<Timestamp>) -> String {
+/// A moment, or that there never was one.
+pub fn when(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".into(), moment)
 }
 
-fn moment(at: Timestamp) -> String {
+/// `YYYY-MM-DD HH:MM:SSZ`
+pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
@@ -357,7 +296,8 @@ pub fn since(at: Option<Timestamp>) -> String {
     at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
-fn lag(progress: &Progress) -> String {
+/// The lag for people.
+pub fn lag(progress: &Progress) -> String {
     progress.lag_seconds.map_or_else(|| "–".into(), |lag| Age(lag).to_string())
 }
 

@@ -33,7 +33,7 @@ impl S3Source {
     async fn remove_once(&self, request: &RemoveRequest, attempt: &Try) -> Result<Removal, Outcome> {
         self.removes.fetch_add(1, Ordering::Relaxed);
         let config = Some(attempt.config());
-        match delete(&self.client, &self.bucket, request, config).await {
+        match self.measured.delete.time(delete(&self.client, &self.bucket, request, config)).await {
             Ok(removal) => Ok(removal),
             Err(Refused::Untagged(error)) => Err(Outcome::Final(*error)),
             Err(Refused::Said(failure)) => Err(Outcome::Failed(failure)),

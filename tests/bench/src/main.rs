@@ -12,6 +12,7 @@ mod archive;
 mod bare;
 mod cost;
 mod million;
+mod page;
 mod scratch;
 mod table;
 mod verify;
@@ -25,8 +26,8 @@ use table::Results;
 type Workload = fn(&Setting) -> Result<Results>;
 
 /// A workload by its name, in the order in which they run.
-const WORKLOADS: [(&str, Workload); 3] =
-    [("verify", verify::run), ("verify-million", million::run), ("verify-aws", witness::run)];
+const WORKLOADS: [(&str, Workload); 4] =
+    [("page", page::run), ("verify", verify::run), ("verify-million", million::run), ("verify-aws", witness::run)];
 
 #[derive(Parser)]
 #[command(version, about)]
