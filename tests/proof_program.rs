@@ -137,6 +137,7 @@ async fn sync_alone(shared: &Shared, kinds: &str) -> (f64, f64) {
 /// The same logs and digests are mirrored with the proof and without it; what is left out of the latter, the digests
 /// themselves, is added as if each were one more log. Turns are taken, and the least of each counts.
 #[tokio::test]
+#[ignore = "measures, on a quiet machine: `cargo test --release --test proof_program -- --ignored --nocapture`"]
 async fn the_proof_takes_at_most_a_tenth_of_the_processor_time_of_mirroring() {
     let host = Host::of_hours(30, true).await;
     let (mut mirrored, mut proved) = (f64::INFINITY, f64::INFINITY);
