@@ -11,6 +11,8 @@ DEBIAN_JUDGES := debootstrap:debootstrap prometheus:prometheus promtool:promethe
 # Programs that no package brings.
 OTHER_JUDGES := kubectl
 CARGO_DEB := 3.8.0
+# The machine on which the package is installed: this one's release, and nothing that need not be there.
+DEBIAN_TREE := ca-certificates,systemd,systemd-sysv
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live test bench witness judges deb lint build tools clean
@@ -20,6 +22,7 @@ help:
 	@echo 'make demo-live  the same without an end, with the status table, until Ctrl-C'
 	@echo 'make test       every test'
 	@echo 'make bench      what it costs, beside a bare loop and its peers (about 10 minutes, on a quiet machine)'
+	@echo 'make deb        the Debian package'
 	@echo 'make lint       format, clippy, documentation, licences'
 	@echo 'make clean      remove everything that was built'
 
@@ -65,6 +68,10 @@ judges: $(JUDGES)/bin/cargo-deb
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; lock='-o DPkg::Lock::Timeout=600'; \
 		apt-get $$lock update -qq && apt-get $$lock install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else echo "Judges are missing; on Debian: apt-get install$$missing"; fi
+	@if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null && [ ! -e $(JUDGES)/debian.ready ]; then \
+		rm -rf $(JUDGES)/debian && . /etc/os-release && \
+		debootstrap --variant=minbase --include=$(DEBIAN_TREE) "$$VERSION_CODENAME" $(JUDGES)/debian \
+			>$(JUDGES)/debootstrap.log && touch $(JUDGES)/debian.ready; fi
 	@for judge in $(OTHER_JUDGES); do command -v $$judge >/dev/null || echo "A judge is missing: $$judge"; done
 
 # Built without optimization: it packs one file.
@@ -72,6 +79,22 @@ $(JUDGES)/bin/cargo-deb:
 	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --root $(JUDGES) \
 		--target-dir $(JUDGES)/build cargo-deb@$(CARGO_DEB)
 	@rm -rf $(JUDGES)/build
+
+# What goes into packages beside the program, made by it; PROGRAM names a build other than the released one.
+PROGRAM ?= target/release/trailsync
+target/package: $(PROGRAM)
+	mkdir -p $@
+	$(PROGRAM) man $@/man
+	$(PROGRAM) completions bash > $@/trailsync.bash
+	$(PROGRAM) completions zsh > $@/_trailsync
+	$(PROGRAM) completions fish > $@/trailsync.fish
+	@touch $@
+
+# The Debian package, in target/debian.
+deb: tools judges
+	$(CARGO) build --locked --release -p trailsync
+	$(MAKE) --no-print-directory target/package
+	PATH="$(CURDIR)/$(JUDGES)/bin:$$PATH" $(CARGO) deb --locked --no-build
 
 lint: tools
 	$(CARGO) fmt --all --check
