@@ -1,4 +1,5 @@
-# `make demo` shows it at work, `make test` runs every test. Both need Rust, a C compiler and Python 3 only.
+# `make demo` shows it at work, `make test` runs every test. Both need Rust, a C compiler and Python 3 only; as root on
+# Debian `make test` installs the judges of what is deployed, too, and elsewhere says which are missing.
 
 CARGO ?= cargo
 PYTHON ?= python3
