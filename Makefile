@@ -38,9 +38,9 @@ build: tools
 
 # The crash tests come before the others, which leave the binaries without crash points behind.
 test: build witness judges
-	$(CARGO) test --locked --features failpoints --test kill --test kill_archive --test proof_program --test scrub
+	$(CARGO) test --locked --no-fail-fast --features failpoints --test kill --test kill_archive --test proof_program --test scrub
 	$(CARGO) test --locked --workspace --doc
-	$(CARGO) test --locked --workspace --lib --bins --tests
+	$(CARGO) test --locked --no-fail-fast --workspace --lib --bins --tests
 
 # BENCH_LOGS, BENCH_FILES and BENCH_REPEATS change its size, BENCH_DIR its file system; WORKLOADS picks some.
 bench: tools witness

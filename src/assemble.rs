@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -15,6 +14,7 @@ use crate::destination::local::Local;
 use crate::destination::store::Store;
 use crate::discover::Wanted;
 use crate::error::{Class, Error, Report};
+use crate::gate::Gate;
 use crate::identity;
 use crate::keyring::{CloudTrail, Keyring};
 use crate::ledger::{DATABASE, Ledger, SessionRow};
@@ -194,7 +194,7 @@ impl Connected {
     fn with(self, store: Store) -> Parts {
         let Self { config, source, ledger, process, shares, keeper, archive, bucket, keyring } = self;
         let Shares { objects, passes, pace } = shares;
-        let permits = Permits { source: Arc::new(Semaphore::new(source.concurrency)), process: objects };
+        let permits = Permits { source: Arc::new(Gate::new(source.concurrency)), process: objects };
         let manifests = Manifests::under(&config.state.dir);
         let rules = rules(&config, &source);
         let store = Arc::new(store);

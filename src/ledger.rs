@@ -21,6 +21,7 @@ use crate::window::{Memory, Scope};
 mod audit;
 mod days;
 mod deletion;
+mod ended;
 mod keys;
 mod open;
 mod place;
@@ -31,6 +32,7 @@ mod scrub;
 pub use audit::AuditCommit;
 pub use days::Mark;
 pub use deletion::{DELETION, DeletionCommit, DeletionRow, Ended, Intent, Outcome, PruneRow};
+pub use ended::PassEnd;
 pub use keys::KeyRequestRow;
 pub use open::{DATABASE, Lock, Opened};
 pub use proof::{ChainRow, DigestRow, ProofCommit};
@@ -430,9 +432,30 @@ impl Ledger {
                 .bind(through)
                 .execute(&mut *transaction)
                 .await?;
+            sqlx::query("UPDATE checkpoints SET last_sealed = ? WHERE id = ?")
+                .bind(sealed.day.0)
+                .bind(id.0)
+                .execute(&mut *transaction)
+                .await?;
             transaction.commit().await
         };
         write.await.map_err(|e| failed("seal a day", &stream.to_string(), &e))
+    }
+
+    /// The day of which a manifest was written last.
+    ///
+    /// # Errors
+    /// As for [`Ledger::checkpoint`].
+    pub async fn last_sealed(&self, stream: &Stream, id: StreamId) -> Result<Option<SealedDay>, Error> {
+        let row = sqlx::query(
+            "SELECT * FROM sealed_days WHERE stream = ?1 AND day = coalesce(
+                 (SELECT last_sealed FROM checkpoints WHERE id = ?1), (SELECT max(day) FROM sealed_days WHERE stream = ?1))",
+        )
+        .bind(id.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| failed("read the sealed days", &stream.to_string(), &e))?;
+        row.map(|row| sealed_of(&row).ok_or_else(|| corrupt(stream, "a row of `sealed_days`"))).transpose()
     }
 
     /// Counts objects that are sealed already, as `rebuild` finds them.
@@ -526,35 +549,6 @@ impl Ledger {
         .await
         .map_err(|e| failed("read the quarantine", &stream.to_string(), &e))?;
         Ok((unsigned(row.get("failing")), unsigned(row.get("quarantined"))))
-    }
-
-    /// Records how a pass ended, and when the next one is.
-    ///
-    /// # Errors
-    /// As for [`Ledger::checkpoint`].
-    pub async fn pass_ended(
-        &self,
-        stream: &Stream,
-        id: StreamId,
-        error: Option<&Error>,
-        next_poll: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let text = error.map(ToString::to_string);
-        let code = error.map(|error| error.code().to_owned());
-        sqlx::query(
-            "UPDATE checkpoints SET next_poll = ?1, error = ?2, error_code = ?3,
-                 failing_since = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(failing_since, ?4) END WHERE id = ?5",
-        )
-        .bind(next_poll.as_second())
-        .bind(text)
-        .bind(code)
-        .bind(now.as_second())
-        .bind(id.0)
-        .execute(&self.pool)
-        .await
-        .map_err(|e| failed("record the pass", &stream.to_string(), &e))?;
-        Ok(())
     }
 }
 

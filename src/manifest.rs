@@ -1,7 +1,8 @@
 //! Sealed days: sorted, compressed, append-only files that name every object of a day.
 //!
 //! A manifest is gzip text. Its first line is a JSON header (version, source, stream prefix, day, generation, the
-//! hash of the generation before); each further line is one object, tab-separated, sorted by key:
+//! hash of the generation before, and that of the manifest that the stream wrote before, in the daily course the day
+//! before's); each further line is one object, tab-separated, sorted by key:
 //! `suffix  size  etag  sha256  inflated-sha256  modified  flags`. The suffix and the tag are percent-encoded
 //! outside printable ASCII; hashes are hexadecimal, `-` where there is none; `modified` is seconds since the
 //! epoch; flags are letters: `g` gone from the source, `d` by our own doing, `v` stored as a later version. A late object adds a
@@ -48,6 +49,21 @@ pub struct Header {
     pub previous: Option<String>,
     /// It holds everything that earlier generations held.
     pub whole: bool,
+    /// What the stream wrote before this one, of another day: whoever edits or removes a manifest has to change the
+    /// next one, too, and the one after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Named>,
+}
+
+/// One manifest, as another one of its stream names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// YYYYMMDD, 0 for keys without a day folder.
+    pub day: i32,
+    /// 1 for the first.
+    pub generation: u32,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
 }
 
 /// The manifest files of all streams, under the state directory.
@@ -467,7 +483,8 @@ mod tests {
 
     fn header(generation: u32) -> Header {
         let prefix = stream().prefix;
-        Header { manifest: 1, source: "prod".into(), prefix, day: 20230710, generation, previous: None, whole: false }
+        let (source, previous, after) = ("prod".into(), None, None);
+        Header { manifest: 1, source, prefix, day: 20230710, generation, previous, whole: false, after }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -11,18 +10,23 @@ use crate::clock::{Clock, Timestamp, shift};
 use crate::config::Poll;
 use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
+use crate::gate::Gate;
 use crate::layout::{Day, Stream};
 use crate::ledger::{Checkpoint, Ledger, Range, StreamId};
 use crate::manifest::{DAMAGED, Manifests};
+use crate::rhythm::Rhythm;
 use crate::service_clock::ServiceClock;
 use crate::share::Share;
 use crate::source::Source;
 use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
+mod ahead;
 mod compare;
 pub(crate) mod mend;
 mod meter;
 mod outcome;
+#[cfg(test)]
+mod overload;
 mod restore;
 mod retries;
 mod seal;
@@ -59,8 +63,8 @@ pub struct Rules {
 /// Bounds on what is in flight: of this source, and of all sources together.
 #[derive(Debug, Clone)]
 pub struct Permits {
-    /// Objects of this source.
-    pub source: Arc<Semaphore>,
+    /// Requests of this source; it finds its own level.
+    pub source: Arc<Gate>,
     /// Its share of the objects of all sources.
     pub process: Share,
 }
@@ -84,8 +88,12 @@ pub struct Progress {
     pub stream: Arc<Stream>,
     /// Its number in the database.
     pub id: StreamId,
-    /// How far it is, as committed.
+    /// How far it is.
     pub checkpoint: Checkpoint,
+    /// How often something comes.
+    pub rhythm: Rhythm,
+    /// The checkpoint says more than what was committed: a listing that found nothing new is complete.
+    pub unsaved: bool,
     streak: Streak,
     stored: u64,
     /// The service has told its time in this turn.
@@ -132,8 +140,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// `Fatal` when the state cannot be read.
     pub async fn resume(&self, stream: Stream) -> Result<Progress, Error> {
-        let (id, checkpoint) = self.ledger.checkpoint(&stream).await?;
-        Ok(Progress { stream: Arc::new(stream), id, checkpoint, streak: Streak::default(), stored: 0, told: false })
+        // Thousands of streams are known at a start: nothing is written for those.
+        let (id, checkpoint) = match self.ledger.known(&stream).await? {
+            Some(known) => known,
+            None => self.ledger.checkpoint(&stream).await?,
+        };
+        let rhythm = Rhythm::since(checkpoint.last_stored_at);
+        let (stream, streak) = (Arc::new(stream), Streak::default());
+        Ok(Progress { stream, id, checkpoint, rhythm, unsaved: false, streak, stored: 0, told: false })
     }
 
     /// Lists what is due, mirrors what is new, and seals what is old.
@@ -143,6 +157,26 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// Of the class that says what to do: `Transient` and `Stream` let the stream rest, `Fatal` ends the process.
     pub async fn turn(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
+        let ended = self.turn_unsaved(progress, task).await;
+        let saved = self.save(progress).await;
+        ended.and_then(|turn| saved.map(|()| turn))
+    }
+
+    /// Commits what a turn left to its caller.
+    async fn save(&self, progress: &mut Progress) -> Result<(), Error> {
+        if progress.unsaved {
+            self.commit(progress, &crate::ledger::Commit::default()).await?;
+            progress.unsaved = false;
+        }
+        Ok(())
+    }
+
+    /// The same, but leaves it to the caller to commit that a poll was complete, with those of other streams: until
+    /// then a restart lists again from where the last one began. Objects are committed at once, as ever.
+    ///
+    /// # Errors
+    /// As for [`Mirror::turn`].
+    pub async fn turn_unsaved(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
         match self.turn_once(progress, task).await {
             Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
                 self.turn_once(progress, task).await
@@ -194,7 +228,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
             if walked.finished && window.complete {
                 let began = walked.answered.map_or(now, |answered| answered.min(now));
-                self.complete(progress, Scope::Poll, began, self.trusted(began), None).await?;
+                let trusted = self.trusted(began);
+                if let Some(tier) =
+                    window::tier_reached(&progress.checkpoint.memory, &self.rules.poll, window.from, now)
+                {
+                    progress.checkpoint.memory.complete(tier, began, trusted);
+                }
+                self.listed_through(progress, Scope::Poll, began, trusted).await?;
+                progress.unsaved = true;
             }
             break;
         }
@@ -210,10 +251,21 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         trusted: Timestamp,
         since: Option<i64>,
     ) -> Result<(), Error> {
-        progress.checkpoint.memory.complete(scope, began, trusted);
+        self.listed_through(progress, scope, began, trusted).await?;
         if matches!(scope, Scope::Full | Scope::Backfill) {
             progress.checkpoint.memory.looked_since(since);
         }
+        self.commit(progress, &crate::ledger::Commit::default()).await
+    }
+
+    async fn listed_through(
+        &self,
+        progress: &mut Progress,
+        scope: Scope,
+        began: Timestamp,
+        trusted: Timestamp,
+    ) -> Result<(), Error> {
+        progress.checkpoint.memory.complete(scope, began, trusted);
         let (failing, _) = self.ledger.failures_count(&progress.stream, progress.id).await?;
         if failing == 0 && scope != Scope::Tail {
             // A long listing ends after shorter ones that began later: what they reached holds, unless it lies in
@@ -222,7 +274,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let known = progress.checkpoint.listed_through.filter(|known| *known <= latest);
             progress.checkpoint.listed_through = known.max(Some(began.min(trusted)));
         }
-        self.commit(progress, &crate::ledger::Commit::default()).await
+        Ok(())
     }
 
     async fn commit(&self, progress: &Progress, commit: &crate::ledger::Commit) -> Result<(), Error> {

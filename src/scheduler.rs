@@ -16,18 +16,17 @@ use crate::destination::Destination;
 use crate::discover::{self, Found, Wanted, discover, undiscovered};
 use crate::error::{Class, Error};
 use crate::layout::{Stream, root};
-use crate::ledger::{Alarm, DELETION, SessionRow};
+use crate::ledger::{Alarm, DELETION, PassEnd, SessionRow, StreamId};
 use crate::mirror::{Mirror, Progress, Task, Turn};
 use crate::prove::{Proved, Prover};
 use crate::prune::{Pruned, Pruner};
 use crate::pulse::Heart;
-use crate::retry::Delays;
+use crate::retry::{Delays, is_throttling};
 use crate::role::SessionState;
 use crate::scrub::{Scrubbed, Scrubber};
 use crate::share::Share;
 use crate::source::Remove;
 use crate::trouble::{Say, Trouble};
-use crate::window::next_poll;
 
 /// A deep listing gives its place to others after so long.
 const SLICE: Duration = Duration::from_secs(20);
@@ -41,6 +40,11 @@ const PROOF_SOON: Duration = Duration::from_secs(5);
 const SCRUB_EVERY: Duration = Duration::from_secs(300);
 /// A deletion at the source that rests is looked at again after so long; after trouble, ever later.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How passes ended is recorded for many streams together: so long after the first of them, or at so many.
+const RECORD_AFTER: Duration = Duration::from_secs(1);
+const RECORD_AT: usize = 256;
+/// A source that asks for less is asked again after so long, at least and at most.
+const THROTTLED_REST: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(40)];
 /// A disk without space is looked at again after so long.
 const DISK_REST: Duration = Duration::from_secs(20);
 
@@ -93,6 +97,11 @@ struct Loop<S, D: Destination> {
     spare: Option<OwnedSemaphorePermit>,
     turns: JoinSet<Finished>,
     running: HashMap<Id, Running>,
+    /// The prefixes of those.
+    busy: HashSet<String>,
+    /// How passes ended that is not recorded yet, and when it is to be.
+    ended: HashMap<StreamId, PassEnd>,
+    next_record: Option<Instant>,
     discoveries: JoinSet<Result<Found, Error>>,
     next_discovery: Instant,
     discovery_delays: Delays,
@@ -128,6 +137,9 @@ impl<S: Remove, D: Destination> Runner<S, D> {
             spare: None,
             turns: JoinSet::new(),
             running: HashMap::new(),
+            busy: HashSet::new(),
+            ended: HashMap::new(),
+            next_record: None,
             discoveries: JoinSet::new(),
             next_discovery: Instant::now(),
             discovery_delays: Delays::resting(),
@@ -167,6 +179,8 @@ impl<S: Remove, D: Destination> Runner<S, D> {
             let went = this.turn_ended(finished).await;
             this.survive(went)?;
         }
+        let recorded = this.record_ends().await;
+        this.survive(recorded)?;
         ended
     }
 }
@@ -188,6 +202,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
             let next = self.next_wake();
             let passes = self.runner.passes.clone();
             let wake = if blocked { self.next_look } else { next.min(self.next_look) };
+            let wake = self.next_record.map_or(wake, |record| record.min(wake));
             let went = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -208,7 +223,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
                     self.spare = Some(permit);
                     Ok(())
                 }
-                () = sleep_until(wake) => self.look_for_retries().await,
+                () = sleep_until(wake) => self.woke().await,
             };
             self.survive(went)?;
         }
@@ -225,6 +240,27 @@ impl<S: Remove, D: Destination> Loop<S, D> {
             }
             went => went,
         }
+    }
+
+    async fn woke(&mut self) -> Result<(), Error> {
+        if self.next_record.is_some_and(|record| record <= Instant::now()) {
+            self.record_ends().await?;
+        }
+        self.look_for_retries().await
+    }
+
+    /// Records how passes ended; what cannot be recorded now is kept.
+    async fn record_ends(&mut self) -> Result<(), Error> {
+        if self.ended.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.next_record = Some(now + RECORD_AFTER);
+        self.runner.mirror.ledger().passes_ended(&self.runner.wanted.source, self.ended.values()).await?;
+        self.ended.clear();
+        self.next_record = None;
+        self.state_trouble.recovered(now);
+        Ok(())
     }
 
     /// Streams with objects that are to be tried again now are due, unless their passes fail: `trailsync retry` and
@@ -275,8 +311,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
     async fn take_streams(&mut self, streams: Vec<Stream>) -> Result<(), Error> {
         for stream in streams {
             let prefix = stream.prefix.clone();
-            let runs = self.running.values().any(|running| running.stream.prefix == prefix);
-            if runs || self.waiting.contains_key(&prefix) {
+            if self.busy.contains(&prefix) || self.waiting.contains_key(&prefix) {
                 continue;
             }
             let progress = self.runner.mirror.resume(stream).await?;
@@ -306,6 +341,9 @@ impl<S: Remove, D: Destination> Loop<S, D> {
             let poll = self.next_due(now);
             let Some(prefix) = poll.clone().or_else(|| self.next_in_backlog()) else { continue };
             let Some(Waiting { mut progress, due, delays, trouble }) = self.waiting.remove(&prefix) else { continue };
+            // What is not recorded yet is recorded with what this turn adds, and never after it.
+            let kept = self.ended.get_mut(&progress.id).and_then(|end| end.checkpoint.take());
+            progress.unsaved |= kept.is_some();
             let task = Task {
                 poll: poll.is_some(),
                 until: slice_end(now, due, poll.is_some(), self.runner.poll.every),
@@ -313,16 +351,20 @@ impl<S: Remove, D: Destination> Loop<S, D> {
             };
             let (mirror, stream) = (self.runner.mirror.clone(), progress.stream.clone());
             let turn = self.turns.spawn(async move {
-                let result = mirror.turn(&mut progress, &task).await;
+                let result = mirror.turn_unsaved(&mut progress, &task).await;
                 drop(permit);
                 (progress, result)
             });
+            self.busy.insert(prefix);
             self.running.insert(turn.id(), Running { stream, delays, trouble });
         }
     }
 
     fn has_work(&mut self, now: Instant) -> bool {
-        self.backlog.retain(|prefix| self.waiting.contains_key(prefix));
+        // One that was overtaken by its poll comes again with it.
+        while self.backlog.front().is_some_and(|prefix| !self.waiting.contains_key(prefix)) {
+            self.backlog.pop_front();
+        }
         self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) || !self.backlog.is_empty()
     }
 
@@ -350,13 +392,12 @@ impl<S: Remove, D: Destination> Loop<S, D> {
     }
 
     async fn turn_ended(&mut self, finished: Result<(Id, Finished), JoinError>) -> Result<(), Error> {
+        let id = finished.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(running) = self.running.remove(&id) else { return Ok(()) };
+        self.busy.remove(&running.stream.prefix);
         match finished {
-            Ok((id, (progress, result))) => match self.running.remove(&id) {
-                Some(running) => self.reschedule(running, progress, result).await,
-                None => Ok(()),
-            },
+            Ok((_, (progress, result))) => self.reschedule(running, progress, result).await,
             Err(panicked) => {
-                let Some(running) = self.running.remove(&panicked.id()) else { return Ok(()) };
                 error!(stream = %running.stream, error = %panicked, "A pass ended unexpectedly; the stream goes on from its checkpoint");
                 let progress = self.runner.mirror.resume((*running.stream).clone()).await?;
                 let due = Instant::now() + self.runner.poll.every;
@@ -369,7 +410,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
     async fn reschedule(
         &mut self,
         running: Running,
-        progress: Progress,
+        mut progress: Progress,
         result: Result<Turn, Error>,
     ) -> Result<(), Error> {
         let Running { stream, mut delays, mut trouble } = running;
@@ -386,14 +427,8 @@ impl<S: Remove, D: Destination> Loop<S, D> {
                 if turn.stored > 0 && stream.kind.keeps_metadata {
                     self.next_proof = now;
                 }
-                (
-                    next_poll(
-                        &self.runner.poll,
-                        progress.checkpoint.newest_object,
-                        self.runner.mirror.service_clock().now(),
-                    ),
-                    None,
-                )
+                let now = self.runner.mirror.service_clock().now();
+                (progress.rhythm.next_poll(&self.runner.poll, now), None)
             }
             Err(error) if error.class() == Class::Fatal => return Err(error),
             Err(error) => {
@@ -403,15 +438,25 @@ impl<S: Remove, D: Destination> Loop<S, D> {
         };
         let clock = self.runner.mirror.service_clock();
         let (ours, next) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
-        let id = progress.id;
+        let mut end = PassEnd::of(progress.id, error.as_ref(), shift(ours, next), ours);
+        if std::mem::take(&mut progress.unsaved) {
+            end.checkpoint = Some(progress.checkpoint.clone());
+        }
         let wait = if self.again.remove(&stream.prefix) { Duration::ZERO } else { pause };
         self.wait(Waiting { progress, due: now + wait, delays, trouble });
-        if !self.stop.is_cancelled() || error.is_some() {
-            let ledger = self.runner.mirror.ledger();
-            ledger.pass_ended(&stream, id, error.as_ref(), shift(ours, next), ours).await?;
+        // A turn that was stopped says nothing of how the stream is, unless it was complete.
+        if !self.stop.is_cancelled() || error.is_some() || end.checkpoint.is_some() {
+            self.keep_end(end);
         }
-        self.state_trouble.recovered(now);
+        if error.is_some() || self.ended.len() >= RECORD_AT {
+            self.record_ends().await?;
+        }
         self.watch_skew().await
+    }
+
+    fn keep_end(&mut self, end: PassEnd) {
+        self.ended.insert(end.id, end);
+        self.next_record.get_or_insert(Instant::now() + RECORD_AFTER);
     }
 
     fn start_discovery(&mut self) {
@@ -554,7 +599,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
     /// Lets streams take their turn at once.
     async fn wake(&mut self, streams: Vec<Stream>) -> Result<(), Error> {
         for stream in &streams {
-            if self.running.values().any(|running| running.stream.prefix == stream.prefix) {
+            if self.busy.contains(&stream.prefix) {
                 self.again.insert(stream.prefix.clone());
             } else if let Some(waiting) = self.waiting.get_mut(&stream.prefix) {
                 waiting.due = Instant::now();
@@ -675,6 +720,10 @@ fn tell(stream: &Stream, error: &Error, say: Say) {
 fn rest(error: &Error, delays: &mut Delays) -> Duration {
     match error.code() {
         "ENOSPC" | "EDQUOT" | "EROFS" | "DestinationGone" | "SQLITE_13" => DISK_REST,
+        code if is_throttling(code) => {
+            let [least, most] = THROTTLED_REST;
+            delays.next(fastrand::f64()).min(least + (most - least).mul_f64(fastrand::f64()))
+        }
         _ => delays.next(fastrand::f64()),
     }
 }

@@ -184,12 +184,15 @@ fn is_due(last: Option<Timestamp>, every: Duration, now: Timestamp) -> bool {
     last.is_none_or(|last| seconds_between(last, now) >= seconds(every))
 }
 
-/// How long to wait for the next poll of a stream: a tenth of the time since its last object, within bounds.
+/// The deepest tier whose listing would show nothing that a poll from `from` on does not: it need not be listed.
 ///
-/// Busy streams are polled at the configured interval, silent ones ever less often.
-pub fn next_poll(rules: &Poll, last_object: Option<Timestamp>, now: Timestamp) -> Duration {
-    let idle = last_object.map_or(i64::MAX / 2, |last| seconds_between(last, now).max(0));
-    Duration::from_secs(u64::try_from(idle / 10).unwrap_or(0)).clamp(rules.every, rules.idle_every.max(rules.every))
+/// To be asked before the poll is remembered as complete.
+pub fn tier_reached(memory: &Memory, rules: &Poll, from: Timestamp, now: Timestamp) -> Option<Scope> {
+    rules.tiers.iter().rev().find_map(|tier| {
+        let depth = seconds(tier.depth);
+        let last = memory.covered(depth, now)?;
+        (from <= shift(last.min(now), -depth)).then_some(Scope::Tier(depth))
+    })
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -310,11 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn idle_streams_are_polled_less_often() {
-        let rules = rules();
-        assert_eq!(next_poll(&rules, Some(at(-30)), at(0)), Duration::from_secs(60));
-        assert_eq!(next_poll(&rules, Some(at(-6000)), at(0)), Duration::from_secs(600));
-        assert_eq!(next_poll(&rules, Some(at(-600_000)), at(0)), Duration::from_secs(900));
-        assert_eq!(next_poll(&rules, None, at(0)), Duration::from_secs(900));
+    fn a_poll_that_reaches_as_far_as_a_tier_would_counts_for_it() {
+        let mut memory = remembered(&[(Scope::Full, 0)]);
+        let reached = |memory: &Memory, now: i64, page_from| {
+            let from = poll_window(memory, &rules(), at(now), page_from).from;
+            tier_reached(memory, &rules(), from, at(now))
+        };
+        assert_eq!(reached(&memory, 60, None), Some(Scope::Tier(7200)));
+        assert_eq!(reached(&memory, 60, Some(at(-1500))), None, "a page reaches less far");
+        memory.complete(Scope::Poll, at(60), at(60));
+        assert_eq!(reached(&memory, 120, None), None, "the tier makes up from where it was listed last itself");
+        memory.complete(Scope::Tier(7200), at(60), at(60));
+        assert_eq!(reached(&memory, 120, None), Some(Scope::Tier(7200)));
+        assert_eq!(tier_reached(&Memory::default(), &rules(), at(-7200), at(0)), None);
     }
 }

@@ -117,9 +117,9 @@ fn the_least_configuration_gets_every_default() {
     let config = loaded.config;
     assert_eq!((config.state.dir.as_path(), config.state.ledger_days), (Path::new("/var/lib/trailsync"), 3));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Auto, "info"));
-    assert_eq!((config.concurrency.objects, config.concurrency.passes), (64, 16));
+    assert_eq!((config.concurrency.objects, config.concurrency.passes), (128, 16));
     let source = &config.sources["prod"];
-    assert_eq!((source.name.as_str(), source.prefix.as_str(), source.concurrency), ("prod", "", 32));
+    assert_eq!((source.name.as_str(), source.prefix.as_str(), source.concurrency), ("prod", "", 64));
     assert_eq!(source.kinds.len(), 5);
     assert!(source.accounts.is_empty() && source.regions.is_empty() && source.since.is_none());
     assert_eq!(source.bucket_owner.as_deref(), Some("111111111111"), "Account A owns role and bucket");
@@ -129,7 +129,7 @@ fn the_least_configuration_gets_every_default() {
     let tree = source.destination.tree().expect("a tree");
     assert_eq!((tree.file_mode, tree.dir_mode), (0o640, 0o750));
     let poll = &source.poll;
-    assert_eq!((poll.every, poll.idle_every), (MINUTE, 15 * MINUTE));
+    assert_eq!((poll.every, poll.idle_every), (MINUTE, 14 * MINUTE));
     assert_eq!((poll.min_window, poll.max_window), (20 * MINUTE, 2 * HOUR));
     assert_eq!((poll.full_every, poll.tail_every, poll.discover_every), (30 * DAY, DAY, HOUR));
     let tier = |depth, every| Tier { depth, every };

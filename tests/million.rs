@@ -4,6 +4,10 @@
 //! the last days, remembered listings. `MILLION_KEYS` sets how large the bucket is, and `INITIAL_KEYS` how large the one
 //! is that is mirrored from nothing. The defaults let an unoptimized build end in minutes; set 1000000 and 100000 to
 //! measure what is promised. Figures are printed.
+//!
+//! Memory is what the program holds for itself. The pages of its own file are not counted: an unoptimized build maps
+//! tens of MiB of them that a released one does not have, and the system may drop them at any time. `make bench`
+//! measures a released build with everything that is resident.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,7 +34,8 @@ use trailsync::window::{Memory, Scope};
 
 const LARGE: u64 = 200_000;
 const NEW: u64 = 100;
-const MEMORY_KIB: u64 = 64 * 1024;
+/// Of the 64 MiB that are promised, the rest is room for a released program's own file.
+const MEMORY_KIB: u64 = 40 * 1024;
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
@@ -107,7 +112,16 @@ impl Bench {
                 continue;
             }
             let (source, prefix) = (stream.source.clone(), stream.prefix.clone());
-            let header = Header { manifest: 1, source, prefix, day: day.0, generation: 1, previous: None, whole: true };
+            let header = Header {
+                manifest: 1,
+                source,
+                prefix,
+                day: day.0,
+                generation: 1,
+                previous: None,
+                whole: true,
+                after: None,
+            };
             let claim = Claim::default();
             let written = manifests.write(stream, &header, &records, &claim.claimed()).expect("written");
             let generations = Generations { first: 1, last: 1, hash: written.hash };
@@ -287,7 +301,7 @@ async fn measured(title: &str, bench: &mut Bench, scopes: &[Scope]) {
     opened.ledger.close().await;
 }
 
-/// Runs `trailsync sync`; what it said, and the most memory that it ever held, in KiB.
+/// Runs `trailsync sync`; what it said, and the most memory that it held at a time, in KiB.
 async fn sync(bench: &Bench) -> (String, u64) {
     let file = bench.file.clone();
     let run = move || {
@@ -308,8 +322,7 @@ async fn sync(bench: &Bench) -> (String, u64) {
         let mut peak = 0;
         while child.try_wait().expect("asked").is_none() {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            peak = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(peak);
+            peak = peak.max(resident(&text, "RssAnon:") + resident(&text, "RssShmem:"));
             std::thread::sleep(Duration::from_millis(5));
         }
         let done = child.wait_with_output().expect("ended");
@@ -319,10 +332,16 @@ async fn sync(bench: &Bench) -> (String, u64) {
     tokio::task::spawn_blocking(run).await.expect("joined")
 }
 
+/// A line of `/proc/<pid>/status`, in KiB; nothing once the process has ended.
+fn resident(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
+
 fn assert_small(title: &str, peak: u64) {
-    println!("{title}: at most {:.1} MiB resident", peak as f64 / 1024.0);
+    println!("{title}: at most {:.1} MiB of its own resident", peak as f64 / 1024.0);
     assert!(peak > 1024, "{title}: memory was not measured");
-    assert!(peak < MEMORY_KIB, "{title}: {peak} KiB resident");
+    assert!(peak < MEMORY_KIB, "{title}: {peak} KiB of its own resident");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,13 +16,13 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use fakeaws::{ObjectSpec, Op};
 use support::account::{BUCKET, Shared};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::clock::{Clock as _, ManualClock, Timestamp, seconds_between, shift};
 use trailsync::config;
 use trailsync::destination::local::Local;
 use trailsync::error::Error;
+use trailsync::gate::Gate;
 use trailsync::layout::{Day, Stream};
 use trailsync::ledger::{Ledger, Opened};
 use trailsync::manifest::Manifests;
@@ -134,7 +134,7 @@ impl Bench {
             manifests.clone(),
             Arc::new(clock.clone()),
             rules(&source),
-            Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) },
+            Permits { source: Arc::new(Gate::new(8)), process: Share::alone(8) },
         );
         let progress = mirror.resume(stream).await.expect("a checkpoint");
         Self { shared, clock, mirror, progress, opened, manifests, dir }

@@ -7,6 +7,26 @@ use crate::error::Error;
 use crate::policy::Partition;
 use crate::policy::install::{Attachment, sid};
 
+/// What keeps us from the bucket when nobody there said anything.
+pub(super) fn unreached(own: &OwnBucket, error: &Error) -> Option<String> {
+    let address = own.endpoints.s3.as_deref();
+    let place = address.map_or_else(
+        || format!("the service's endpoint in {}", own.region),
+        |address| format!("{address} (`destination.endpoints.s3`)"),
+    );
+    match error.code() {
+        "ConnectionFailed" => {
+            Some(format!("nothing answers at {place}: check the address, name resolution, routes, firewall and proxy"))
+        }
+        "Timeout" => Some(format!("no answer came in time from {place}: check routes, firewall and proxy")),
+        "UntrustedCertificate" => Some(format!(
+            "who answers at {place} shows a certificate that is not trusted: behind a private authority, set \
+             `destination.endpoints.ca_bundle`"
+        )),
+        _ => None,
+    }
+}
+
 /// What is missing when the destination refuses; `None` when it did not refuse for want of a permission.
 pub(super) fn missing(scene: &Scene<'_>, own: &OwnBucket, error: &Error) -> Option<(Permission, Vec<PolicyLine>)> {
     if !matches!(error.code(), "AccessDenied" | "HTTP 403" | "Forbidden") {

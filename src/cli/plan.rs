@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, selected};
 use crate::assemble::wanted;
 use crate::clock::Timestamp;
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, Storage};
 use crate::error::{Class, Error, Report};
 use crate::key::{Shown, harmless_json};
 use crate::ledger::{DATABASE, Ledger};
@@ -157,23 +157,30 @@ fn exit(planned: Vec<Planned>) -> Result<Exit, Error> {
     })
 }
 
-/// What fetching costs.
+/// Dollars for one `PutObject` or `CopyObject`: it costs what a LIST request does.
+const PUT_DOLLARS: f64 = LIST_DOLLARS;
+
+/// What fetching costs, and storing where that is in a bucket of one's own.
 struct Cost {
     lists: f64,
     gets: f64,
+    /// Of objects; what is larger than a part takes a few more.
+    puts: f64,
     dollars: f64,
     seconds: f64,
 }
 
-fn cost(answer: &Answer, rate: u32) -> Cost {
+fn cost(source: &Source, answer: &Answer, rate: u32) -> Cost {
     let (lists, total) = (answer.lists(), answer.total());
     let gets = (total.objects.value - total.archived.value).max(0.0);
-    Cost { lists, gets, dollars: lists * LIST_DOLLARS + gets * GET_DOLLARS, seconds: gets / f64::from(rate) }
+    let puts = if matches!(source.destination, Storage::Bucket(_)) { gets } else { 0.0 };
+    let dollars = lists * LIST_DOLLARS + gets * GET_DOLLARS + puts * PUT_DOLLARS;
+    Cost { lists, gets, puts, dollars, seconds: gets / f64::from(rate) }
 }
 
 fn as_json(planned: &[Planned], rate: u32, now: Timestamp) -> Value {
     let sources = planned.iter().map(|planned| match &planned.answer {
-        Ok(answer) => source_json(&planned.source.name, answer, rate),
+        Ok(answer) => source_json(&planned.source, answer, rate),
         Err(error) => json!({ "source": planned.source.name, "failed": [error.to_string()] }),
     });
     let sources: Vec<Value> = sources.collect();
@@ -186,7 +193,7 @@ fn as_json(planned: &[Planned], rate: u32, now: Timestamp) -> Value {
     })
 }
 
-fn source_json(name: &str, answer: &Answer, rate: u32) -> Value {
+fn source_json(source: &Source, answer: &Answer, rate: u32) -> Value {
     let streams = answer.streams.iter().map(|one| {
         let months = one.months.iter().map(|(month, expected)| {
             let mut value = expected_json(expected);
@@ -203,10 +210,11 @@ fn source_json(name: &str, answer: &Answer, rate: u32) -> Value {
         value["months"] = months.collect();
         value
     });
-    let (cost, mut value) = (cost(answer, rate), expected_json(&answer.total()));
-    value["source"] = json!(name);
+    let (cost, mut value) = (cost(source, answer, rate), expected_json(&answer.total()));
+    value["source"] = json!(source.name);
     value["list_requests"] = json!(whole(cost.lists));
     value["get_requests"] = json!(whole(cost.gets));
+    value["put_requests"] = json!(whole(cost.puts));
     value["request_dollars"] = json!(cost.dollars);
     value["seconds"] = json!(whole(cost.seconds));
     value["sampled"] = json!(is_sampled(answer));
@@ -240,7 +248,7 @@ fn as_text(planned: &[Planned], rate: u32, first: bool) -> String {
     let mut text = String::new();
     for planned in planned {
         match &planned.answer {
-            Ok(answer) => text += &source_text(&planned.source.name, answer, rate, first),
+            Ok(answer) => text += &source_text(&planned.source, answer, rate, first),
             Err(error) => {
                 let name = &planned.source.name;
                 text += &format!("{name}: nothing is known: {error}; `trailsync check {name}` says more\n\n");
@@ -250,11 +258,15 @@ fn as_text(planned: &[Planned], rate: u32, first: bool) -> String {
     text
 }
 
-fn source_text(name: &str, answer: &Answer, rate: u32, first: bool) -> String {
-    let (total, cost) = (answer.total(), cost(answer, rate));
+fn source_text(source: &Source, answer: &Answer, rate: u32, first: bool) -> String {
+    let (name, total, cost) = (&source.name, answer.total(), cost(source, answer, rate));
+    let puts = match cost.puts > 0.0 {
+        true => format!(", and {} PUT requests to the bucket of your own,", HumanCount(whole(cost.puts))),
+        false => String::new(),
+    };
     let run = if first { "A first run" } else { "The next run" };
     let mut text = format!(
-        "{name}: {run} fetches {} objects, {}, with {} LIST and {} GET requests for ${}, in {} at {rate} objects/s.\n",
+        "{name}: {run} fetches {} objects, {}, with {} LIST and {} GET requests{puts} for ${}, in {} at {rate} objects/s.\n",
         count(&total.objects),
         bytes(&total.bytes),
         HumanCount(whole(cost.lists)),

@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub format: Format,
     /// Prints a new external ID of 128 random bits instead.
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["sources", "caller", "side", "format"])]
     pub new_external_id: bool,
 }
 

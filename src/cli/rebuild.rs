@@ -124,13 +124,21 @@ impl Rebuild<'_> {
     /// Takes the manifests beside the copy into the state directory and records their days.
     async fn take_manifests(&mut self, state_dir: &Path) -> Result<u64, Error> {
         let mut days: BTreeMap<(String, i32), Vec<Generation>> = BTreeMap::new();
+        let mut named = BTreeSet::new();
         for copy in self.shelf.take_manifests(&self.source.name, state_dir).await? {
             let header = Entries::open(&copy).map_err(|e| broken("read", &copy, &e))?.header().clone();
+            named.extend(header.after.map(|after| (header.prefix.clone(), after.day, after.generation)));
             days.entry((header.prefix, header.day)).or_default().push((header.generation, header.whole, copy));
         }
+        days.values_mut().for_each(|files| files.sort_unstable());
+        let mut days: Vec<_> = days.into_iter().collect();
+        // What no other one names was written last: the next manifest will name it.
+        days.sort_by_key(|((prefix, day), files)| {
+            let last = files.last().map_or(0, |(generation, ..)| *generation);
+            (prefix.clone(), !named.contains(&(prefix.clone(), *day, last)), *day)
+        });
         let count = days.len() as u64;
-        for ((prefix, day), mut files) in days {
-            files.sort_unstable();
+        for ((prefix, day), files) in days {
             self.record_day(&prefix, Day(day), &files).await?;
         }
         Ok(count)

@@ -20,12 +20,12 @@ use crate::config::Config;
 use crate::destination::store::Store;
 use crate::discover::{self, discover, undiscovered};
 use crate::error::{Class, Error, Report};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, PassEnd};
 use crate::mirror::{Mirror, Progress, Snapshot, Task};
+use crate::rhythm::next_poll;
 use crate::role::Process;
 use crate::scheduler::session_row;
 use crate::source::s3::S3Source;
-use crate::window::next_poll;
 
 /// Options of `trailsync sync`.
 #[derive(Debug, Args)]
@@ -193,9 +193,10 @@ async fn whole_stream(
     let ended = turns(mirror, &mut progress, full, stop).await;
     // As the daemon would: nobody knows when somebody will run this again, and what is not looked at is unknown.
     let clock = mirror.service_clock();
-    let pause = next_poll(mirror.poll_rules(), progress.checkpoint.newest_object, clock.now());
+    let pause = next_poll(mirror.poll_rules(), progress.checkpoint.last_stored_at, clock.now());
     let (ours, pause) = (clock.ours(), i64::try_from(pause.as_secs()).unwrap_or(i64::MAX));
-    mirror.ledger().pass_ended(&progress.stream, progress.id, ended.as_ref().err(), shift(ours, pause), ours).await?;
+    let end = PassEnd::of(progress.id, ended.as_ref().err(), shift(ours, pause), ours);
+    mirror.ledger().passes_ended(&progress.stream.source, std::iter::once(&end)).await?;
     ended
 }
 

@@ -93,9 +93,9 @@ pub static OPTIONS: &[Opt] = &[
     option("http.token_file", ABSOLUTE_PATH, Absent)
         .doc("File that holds a token; every request but those for health must then bear it.")
         .example("/run/credentials/http_token"),
-    option("concurrency.objects", CONCURRENCY, Value("64"))
-        .doc("Objects in flight, all sources together.")
-        .example("64"),
+    option("concurrency.objects", CONCURRENCY, Value("128"))
+        .doc("Most objects in flight, all sources together.")
+        .example("128"),
     option("concurrency.passes", CONCURRENCY, Value("16")).doc("Passes under way, all sources together.").example("16"),
     option("scrub.mib_per_second", Kind::Integer { least: 0, most: 10_000 }, Value("2"))
         .doc("MiB a second at which copies are read again to find damage, all sources together; 0 switches it off.")
@@ -170,7 +170,9 @@ pub static OPTIONS: &[Opt] = &[
     )
     .doc("KMS keys that logs and digests are encrypted with, for what `trailsync policy` prints and `check` names.")
     .example("arn:aws:kms:eu-central-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
-    option("source.*.concurrency", CONCURRENCY, Value("32")).doc("Objects of this source in flight.").example("32"),
+    option("source.*.concurrency", CONCURRENCY, Value("64"))
+        .doc("Most objects of this source in flight; how many are is found by how the service answers.")
+        .example("64"),
     option(
         "source.*.role.arn",
         Kind::Text { expected: "`arn:<partition>:iam::<account>:role/<name>`", fits: shape::role_arn },
@@ -420,9 +422,9 @@ pub static OPTIONS: &[Opt] = &[
     option("source.*.poll.every", Kind::Duration { least: "5s", most: "1d" }, Value("1m"))
         .doc("Interval at which a busy stream is listed.")
         .example("1m"),
-    option("source.*.poll.idle_every", Kind::Duration { least: "5s", most: "1d" }, Value("15m"))
+    option("source.*.poll.idle_every", Kind::Duration { least: "5s", most: "1d" }, Value("14m"))
         .doc("Longest interval of a stream on which nothing happens; never shorter than `every`.")
-        .example("15m"),
+        .example("14m"),
     option("source.*.poll.min_window", Kind::Duration { least: "1m", most: "35d" }, Value("20m"))
         .doc("Least that every poll looks back: CloudTrail delivers out of order.")
         .example("20m"),

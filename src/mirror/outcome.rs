@@ -181,6 +181,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 }
             };
             progress.checkpoint.gets += gets;
+            let fetch = self.as_known(progress, &want, fetch).await;
             if let Some(error) = self.take(progress, want, fetch, &mut group, rest) {
                 self.store(progress, &mut group, again).await?;
                 return Err(error);
@@ -202,7 +203,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         group: &mut Group<D::Handle>,
         rest: &mut Commit,
     ) -> Option<Error> {
-        match as_known(&want, fetch) {
+        match fetch {
             Fetch::Got(got) => {
                 progress.streak = Streak::default();
                 if group.got.is_empty() {
@@ -301,6 +302,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.note_newest(progress, &commit);
         self.commit(progress, &commit).await?;
         crate::failpoint::reached("committed");
+        self.permits.source.kept_waiting();
         self.meter.stored(objects, bytes);
         progress.stored += objects as u64;
         Ok(())
@@ -316,6 +318,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     fn note_newest(&self, progress: &mut Progress, commit: &Commit) {
+        let delivered = commit.inserted.iter().map(|record| record.modified);
+        progress.rhythm.delivered(&self.rules.poll, delivered, self.service.now());
         let dated = commit.inserted.iter().filter_map(|record| progress.stream.dated(&record.suffix));
         // A name may claim any date; only what is plausible tells how far the copy is.
         let plausible = dated.filter(|dated| *dated <= shift(self.service.now(), crate::window::AHEAD_SECONDS));
@@ -326,19 +330,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 }
 
-/// Who may list under a prefix alone is denied what is missing; of what we deleted we know that it is.
-fn as_known<H>(want: &Want, fetch: Fetch<H>) -> Fetch<H> {
-    match fetch {
-        Fetch::Failed(error) if error.code() == "AccessDenied" && is_deleted(want) => Fetch::Vanished,
-        fetch => fetch,
-    }
-}
-
 fn why_gone(want: &Want) -> &'static str {
     if is_deleted(want) { "it was deleted at the source once it was mirrored" } else { "it is no longer at the source" }
 }
 
-fn is_deleted(want: &Want) -> bool {
+pub(super) fn is_deleted(want: &Want) -> bool {
     want.known.as_ref().is_some_and(|known| known.deleted)
 }
 
@@ -369,7 +365,10 @@ pub(super) fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure 
         3 => 900,
         _ => 3600,
     };
-    let damage = before.and_then(|failure| Damage::of_code(&failure.code));
+    // Damage, and what a digest or a manifest names, stays known as what it is.
+    let kept = before
+        .map(|failure| failure.code.as_str())
+        .filter(|code| Damage::of_code(code).is_some() || [NAMED_BY_DIGEST, COPY_MISSING].contains(code));
     Failure {
         key: want.listed.key.clone(),
         size: want.listed.size,
@@ -379,8 +378,7 @@ pub(super) fn failure_of(want: &Want, error: &Error, now: Timestamp) -> Failure 
         attempts,
         quarantined,
         next_try: shift(now, wait),
-        // Damage stays known as what it is.
-        code: damage.map_or_else(|| error.code().to_owned(), |damage| damage.code().to_owned()),
+        code: kept.unwrap_or(error.code()).to_owned(),
         reason: error.to_string(),
     }
 }

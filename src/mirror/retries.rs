@@ -1,6 +1,6 @@
 //! Tries objects again that failed before, each on its own schedule.
 
-use super::outcome::Want;
+use super::outcome::{Fetch, Want, is_deleted};
 use super::{Mirror, Progress, Task};
 use crate::destination::Destination;
 use crate::error::Error;
@@ -8,7 +8,8 @@ use crate::ledger::Failure;
 use crate::object::Listed;
 use crate::record::Record;
 use crate::records::Seek;
-use crate::source::Source;
+use crate::source::{ListRequest, Source};
+use crate::window::Scope;
 
 /// Objects that one turn tries again.
 const RETRIES_A_TURN: u32 = 200;
@@ -27,6 +28,25 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             wants.push(want(failure, known));
         }
         self.mirror_all(progress, wants, task).await.map(|_| ())
+    }
+
+    /// Who may list under a prefix alone is denied what is missing: of what we deleted we know that it is, and of what is
+    /// tried again a listing says so. What was listed just now is there, and not asked for twice.
+    pub(super) async fn as_known<H>(&self, progress: &mut Progress, want: &Want, fetch: Fetch<H>) -> Fetch<H> {
+        let is_denied = matches!(&fetch, Fetch::Failed(error) if error.code() == "AccessDenied");
+        if is_denied && (is_deleted(want) || (want.failure.is_some() && self.is_gone(progress, want).await)) {
+            return Fetch::Vanished;
+        }
+        fetch
+    }
+
+    /// Whether a listing shows that an object is no longer there. Should it be all the same, the next one finds it new.
+    async fn is_gone(&self, progress: &mut Progress, want: &Want) -> bool {
+        let key = &want.listed.key;
+        let request = ListRequest { prefix: key.clone(), ..ListRequest::default() };
+        let Ok(page) = self.list_patiently(progress, Scope::Poll, &request).await else { return false };
+        // A key sorts before all others that start with it.
+        page.objects.first().map_or(page.next.is_none(), |first| first.key != *key)
     }
 }
 

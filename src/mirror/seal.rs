@@ -10,7 +10,7 @@ use crate::destination::Destination;
 use crate::error::{Class, Error, Report};
 use crate::layout::{Day, Stream};
 use crate::ledger::SealedDay;
-use crate::manifest::{Claim, Generations, Header, Written, file_name, sha256, unreadable};
+use crate::manifest::{Claim, Generations, Header, Named, Written, file_name, sha256, unreadable};
 use crate::record::Record;
 use crate::source::Source;
 use crate::window::AHEAD_SECONDS;
@@ -59,7 +59,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         {
             return Ok(false);
         }
-        let (written, sealed) = self.write_next(stream, day, sealed, rows).await?;
+        let last = self.ledger.last_sealed(stream, progress.id).await?;
+        let after = last.filter(|last| last.day != day).map(named);
+        let (written, sealed) = self.write_next(stream, day, sealed, after, rows).await?;
         self.keep_beside(&written).await?;
         crate::failpoint::reached("manifest_written");
         self.ledger.seal(stream, progress.id, &sealed, written.bytes.len() as u64, &through).await?;
@@ -74,16 +76,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         stream: &Arc<Stream>,
         day: Day,
         mut sealed: Option<SealedDay>,
+        after: Option<Named>,
         rows: Vec<Record>,
     ) -> Result<(Written, SealedDay), Error> {
         while let Some(kept) = self.destination.recall(&kept_name(&file_name(stream, day, next(sealed)))).await? {
-            let (written, with_rows) = self.write_generation(stream, day, sealed, rows.clone()).await?;
+            let (written, with_rows) = self.write_generation(stream, day, sealed, after.clone(), rows.clone()).await?;
             if written.bytes == kept {
                 return Ok((written, with_rows));
             }
             sealed = Some(self.adopt(stream, day, sealed, kept).await?);
         }
-        self.write_generation(stream, day, sealed, rows).await
+        self.write_generation(stream, day, sealed, after, rows).await
     }
 
     async fn adopt(
@@ -114,6 +117,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         stream: &Arc<Stream>,
         day: Day,
         sealed: Option<SealedDay>,
+        after: Option<Named>,
         rows: Vec<Record>,
     ) -> Result<(Written, SealedDay), Error> {
         let (manifests, stream) = (self.manifests.clone(), stream.clone());
@@ -121,7 +125,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let claimed = claim.claimed();
         let write = tokio::task::spawn_blocking(move || {
             let mut rows = rows;
-            let mut header = header(&stream, day, sealed);
+            let mut header = Header { after, ..header(&stream, day, sealed) };
             let (mut objects, generation) = (rows.len() as u64, header.generation);
             let mut first = sealed.map_or(1, |sealed| sealed.generations.first);
             if let Some(sealed) = sealed {
@@ -165,7 +169,14 @@ fn header(stream: &Stream, day: Day, sealed: Option<SealedDay>) -> Header {
         generation: next(sealed),
         previous: sealed.map(|sealed| hex::encode(sealed.generations.hash)),
         whole: sealed.is_none(),
+        after: None,
     }
+}
+
+/// The newest manifest of a day, as the next one that the stream writes names it.
+fn named(sealed: SealedDay) -> Named {
+    let Generations { last, hash, .. } = sealed.generations;
+    Named { day: sealed.day.0, generation: last, sha256: hex::encode(hash) }
 }
 
 /// Counts the objects of a day with its new rows; with `fold`, takes the earlier lines in among them.

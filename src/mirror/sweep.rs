@@ -1,5 +1,7 @@
 //! Deep listings, page by page, beside the polls: they survive a restart and go on where they were.
 
+use std::sync::atomic::AtomicU64;
+
 use tracing::{debug, info};
 
 use super::walk::Manner;
@@ -10,7 +12,7 @@ use crate::error::Error;
 use crate::key::after_prefix;
 use crate::layout::Day;
 use crate::ledger::{Range, Sweep};
-use crate::source::{ListRequest, Source};
+use crate::source::{ListPage, ListRequest, Source};
 use crate::window::{self, AHEAD_SECONDS, Due, Scope};
 
 /// Folders at one level, and months in all, beyond which months are not told apart: someone planted them, and each is
@@ -123,7 +125,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             start_after: self.since_bound(progress).map(|after| format!("{prefix}{after}")),
             ..ListRequest::default()
         };
-        if self.list_patiently(progress, Scope::Backfill, &request).await?.next.is_none() {
+        if self.list_backfill(progress, &request).await?.next.is_none() {
             return Ok(whole);
         }
         let Some(years) = self.folders(progress, "", 4).await? else { return Ok(whole) };
@@ -140,11 +142,18 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         Ok(ranges_of(months, odd, &first))
     }
 
+    async fn list_backfill(&self, progress: &mut Progress, request: &ListRequest) -> Result<ListPage, Error> {
+        let lists = AtomicU64::new(0);
+        let page = self.list_patiently(&progress.stream, request, &lists).await;
+        progress.listed(Scope::Backfill, lists.into_inner());
+        page
+    }
+
     /// The folders of so many digits directly under `under`; `None` when there are too many to be dates.
     async fn folders(&self, progress: &mut Progress, under: &str, digits: usize) -> Result<Option<Folders>, Error> {
         let prefix = format!("{}{under}", progress.stream.prefix);
         let request = ListRequest { prefix: prefix.clone(), delimiter: true, ..ListRequest::default() };
-        let page = self.list_patiently(progress, Scope::Backfill, &request).await?;
+        let page = self.list_backfill(progress, &request).await?;
         if page.next.is_some() || page.prefixes.len() > FOLDERS {
             return Ok(None);
         }

@@ -22,19 +22,10 @@ struct Head {
 }
 
 impl<S: Source, D: Destination> Mirror<S, D> {
-    /// Fetches what is wanted under a permit of the source and one of the process, and says with how many requests.
+    /// Fetches what is wanted, and says with how many requests.
     pub(super) async fn transfer(&self, want: Want) -> (Want, Fetch<D::Handle>, u64) {
         let mut gets = 0;
-        // Who waits for the source's bound holds nothing of what other sources wait for.
-        let fetch = match self.permits.source.acquire().await {
-            Ok(_permit) => {
-                let _share = self.permits.process.take().await;
-                self.fetch_patiently(&want, &mut gets).await
-            }
-            Err(closed) => {
-                Fetch::Failed(Error::of(Class::Transient, Report::new("GetObject", &want.listed.key, closed)))
-            }
-        };
+        let fetch = self.fetch_patiently(&want, &mut gets).await;
         (want, fetch, gets)
     }
 
@@ -47,8 +38,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         // A retried object is taken as it is there now; a listed one only as it was listed.
         let mut exact = want.failure.is_none();
         loop {
-            *gets += 1;
-            let error = match self.fetch_once(want, exact).await {
+            let fetched = {
+                // Who waits for the source's bound holds nothing of what other sources wait for, and who waits to try
+                // again holds nothing.
+                let _leave = self.permits.source.pass().await;
+                let _share = self.permits.process.take().await;
+                *gets += 1;
+                self.fetch_once(want, exact).await
+            };
+            let error = match fetched {
                 Ok((head, staged)) => match verdict(&head, &staged.content, seen.as_ref()) {
                     Verdict::Whole(broken) => {
                         let (listed, metadata) = (head.listed, head.metadata);
@@ -83,7 +81,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let key = want.listed.key.clone();
         let request = FetchRequest { if_match: exact.then(|| want.listed.etag.clone()), key };
         let Fetched { size, etag, modified, metadata, checksummed, etag_is_md5, body, .. } =
-            self.source.fetch(&request).await?;
+            self.permits.source.timed(self.source.fetch(&request)).await?;
         let listed = Listed { key: request.key, size, etag, modified, archived: None };
         if exact && (listed.size != want.listed.size || listed.etag != want.listed.etag) {
             let why = format!(

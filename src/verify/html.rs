@@ -21,10 +21,10 @@ vertical-align:top}.k{overflow-wrap:anywhere}th{background:#eee;white-space:nowr
 .c{width:auto}.c td,.c th{padding:.05rem .2rem;text-align:center;font:12px/1.3 ui-monospace,monospace}\
 .c th{text-align:left}.P{background:#d9f2dc}.B{background:#f4b6b0;font-weight:700}\
 .U{background:#f7d9a8}.G{background:#e89a92;font-weight:700}.S{background:#ddd}\
-@media print{body{margin:0;max-width:none;font-size:10px}h2{break-after:avoid}tr{break-inside:avoid}\
+@page{size:landscape;margin:12mm}@media print{body{margin:0;max-width:none;font-size:10px}h2{break-after:avoid}tr{break-inside:avoid}\
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
-/// A text with more bytes than this may be broken anywhere.
+/// A word with more bytes than this may be broken anywhere.
 const LONG: usize = 30;
 
 /// Text between tags or in an attribute: nothing in it is markup, and nothing in it moves the cursor.
@@ -274,8 +274,9 @@ fn head(out: &mut dyn Write, names: &[&str]) -> io::Result<()> {
 
 fn cells(out: &mut dyn Write, values: &[&str]) -> io::Result<()> {
     write!(out, "<tr>")?;
-    // Long texts, such as keys, are broken where they must be; short ones stay whole.
-    let class = |value: &str| if value.len() > LONG { " class=\"k\"" } else { "" };
+    // Long words, such as keys, are broken where they must be; others stay whole.
+    let is_long = |value: &str| value.split(' ').any(|word| word.len() > LONG);
+    let class = |value: &str| if is_long(value) { " class=\"k\"" } else { "" };
     values.iter().try_for_each(|value| write!(out, "<td{}>{}</td>", class(value), Text(value)))?;
     writeln!(out, "</tr>")
 }

@@ -3,20 +3,19 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher as _;
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::archive::{Archive, unreadable};
-use super::finding::{Finding, Verdict, What};
+use super::archive::Archive;
 use crate::clock::Timestamp;
 use crate::content::Checker;
 use crate::error::Error;
 use crate::key::file_safe;
 use crate::layout::{Day, Stream};
 use crate::manifest::{Entries, Generations, Merged};
-use crate::object::Gzip;
 use crate::record::Record;
+
+mod manifests;
 
 const FOLDER: &str = "manifests";
 /// Bytes of days that are held.
@@ -212,107 +211,6 @@ impl<'a, A: Archive> Recorded<'a, A> {
         })
     }
 
-    /// Checks the manifests of a stream themselves: each whole, each generation naming the one before.
-    ///
-    /// # Errors
-    /// As for [`Recorded::of`].
-    pub fn examine(&mut self, stream: &Stream) -> Result<Vec<Finding>, Error> {
-        let mut findings = Vec::new();
-        let sealed = self.rows.map_or_else(|| Ok(BTreeMap::new()), |rows| rows.sealed(stream))?;
-        let mut seen = BTreeSet::new();
-        for ((day, source), files) in self.files(stream)?.iter() {
-            let sealed = sealed.get(day).filter(|_| *source == stream.source || stream.source.is_empty());
-            self.examine_day(stream, *day, files, sealed, &mut findings);
-            seen.insert(*day);
-        }
-        for day in sealed.keys().filter(|day| !seen.contains(*day)) {
-            let name = format!("{FOLDER}/{}/{}/{day}", stream.source, file_safe(&stream.prefix));
-            findings.push(finding(
-                stream,
-                Verdict::Missing,
-                name,
-                "the database has the hash of a manifest of this day",
-            ));
-        }
-        Ok(findings)
-    }
-
-    fn examine_day(
-        &mut self,
-        stream: &Stream,
-        day: Day,
-        files: &[File],
-        sealed: Option<&Generations>,
-        findings: &mut Vec<Finding>,
-    ) {
-        let mut before: Option<(u32, [u8; 32])> = None;
-        for file in files {
-            let mut find = |verdict, why: &str| findings.push(finding(stream, verdict, file.name.clone(), why));
-            let missing = before.map_or(1, |(generation, _)| generation + 1)..file.generation;
-            for generation in missing {
-                let why = format!("generation {generation} of this day is not here, but a later one is");
-                find(Verdict::Missing, &why);
-            }
-            let hash = match self.examine_file(stream, day, file, before) {
-                Ok(hash) => hash,
-                Err((verdict, why)) => {
-                    find(verdict, &why);
-                    before = None;
-                    continue;
-                }
-            };
-            if sealed.is_some_and(|sealed| sealed.last == file.generation && sealed.hash != hash) {
-                find(Verdict::Altered, "the database has another hash of it");
-            }
-            before = Some((file.generation, hash));
-        }
-        let last = files.last().map_or(0, |file| file.generation);
-        if let (Some(sealed), Some(file)) = (sealed.filter(|sealed| sealed.last > last), files.last()) {
-            let why = format!("the database knows generation {} of this day, here is {last}", sealed.last);
-            findings.push(finding(stream, Verdict::Missing, file.name.clone(), &why));
-        }
-    }
-
-    /// One manifest: its hash, or what is wrong with it.
-    fn examine_file(
-        &mut self,
-        stream: &Stream,
-        day: Day,
-        file: &File,
-        before: Option<(u32, [u8; 32])>,
-    ) -> Result<[u8; 32], (Verdict, String)> {
-        let open = || match self.archive.kept(&file.name) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err((Verdict::Missing, "it went while it was looked at".to_owned())),
-            Err(error) => Err((Verdict::Unreadable, error.to_string())),
-        };
-        let mut bytes = BufReader::new(open()?);
-        let checked = self.checker.check(&mut bytes, true, true);
-        let checked = checked.map_err(|error| (Verdict::Unreadable, unreadable(&file.name, &error).to_string()))?;
-        if let Gzip::Broken(why) = checked.gzip {
-            return Err((Verdict::Altered, format!("it is no whole manifest: {why}")));
-        }
-        let entries = Entries::read(open()?, Path::new(&file.name));
-        let mut entries = entries.map_err(|error| (Verdict::Altered, error.to_string()))?;
-        let header = entries.header().clone();
-        if (header.day, header.generation) != (day.0, file.generation) || !header.prefix.ends_with(tail(&stream.prefix))
-        {
-            return Err((Verdict::Altered, "it is the manifest of another stream, day or generation".into()));
-        }
-        if let Some((_, hash)) = before
-            && header.previous.as_deref() != Some(hex::encode(hash).as_str())
-        {
-            return Err((
-                Verdict::Altered,
-                "it does not name the generation before by its hash: one of the two was changed".into(),
-            ));
-        }
-        match entries.find_map(Result::err) {
-            Some(error) => Err((Verdict::Altered, error.to_string())),
-            None => Ok(checked.sha256.unwrap_or_default()),
-        }
-    }
-
     /// The manifests of a stream by day and source, each day's generations in order.
     fn files(&mut self, stream: &Stream) -> Result<Arc<Files>, Error> {
         if let Some(files) = self.files.get(&stream.prefix) {
@@ -369,29 +267,11 @@ pub fn stream_of(source: &str, key: &str) -> Option<Stream> {
     Stream::of_key(source, &key[..at + "AWSLogs/".len()], key)
 }
 
-fn tail(prefix: &str) -> &str {
-    prefix.find("AWSLogs/").map_or(prefix, |at| &prefix[at..])
-}
-
 /// Day and generation in a manifest's name: `2026-11-24.0001.tsv.gz`, `odd.0001.tsv.gz`.
 fn named(name: &str) -> Option<(Day, u32)> {
     let (day, generation) = name.strip_suffix(".tsv.gz")?.split_once('.')?;
     let day = if day == "odd" { Day::ODD } else { Day::of(&format!("{}/", day.replace('-', "/")))? };
     Some((day, generation.parse().ok()?))
-}
-
-fn finding(stream: &Stream, verdict: Verdict, key: String, detail: &str) -> Finding {
-    Finding {
-        verdict,
-        what: What::Manifest,
-        account: stream.account.clone(),
-        region: stream.region.clone(),
-        trail: String::new(),
-        key,
-        from: None,
-        to: None,
-        detail: detail.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use trailsync::cli::Exit;
 use trailsync::config::Role;
 use trailsync::role::{AssumeRequest, AwsSts, Sts as _};
 
+use crate::policies::{archive_with, archive_without};
 use crate::stage::{B, BUCKET, DIGEST, KEY, LOG, REGION, Stage, USER, deserted, digest, gzip, log, log_of_a_read};
 
 type Making = Pin<Box<dyn Future<Output = Stage>>>;
@@ -53,7 +54,7 @@ macro_rules! case {
 }
 
 fn cases() -> Vec<Case> {
-    [base(), assuming(), bucket(), listing(), reading(), ours(), deleting()].into_iter().flatten().collect()
+    [base(), assuming(), bucket(), listing(), reading(), ours(), archived(), deleting()].into_iter().flatten().collect()
 }
 
 /// A role that may delete B's own logs, by their tags.
@@ -139,6 +140,10 @@ fn base() -> Vec<Case> {
         case!("our clock is 20 minutes behind", "FAILED clock", Incomplete, |stage| {
             stage.world.clock().advance(Duration::from_secs(20 * 60));
         }),
+        case!("our clock is 20 minutes ahead", "FAILED clock", Incomplete, |stage| {
+            let now = stage.world.clock().now();
+            stage.world.clock().set(now - jiff::SignedDuration::from_mins(20));
+        }),
         case!("our clock is 10 minutes behind", "WARNING clock", Done, |stage| {
             stage.world.clock().advance(Duration::from_secs(10 * 60));
         }),
@@ -219,6 +224,11 @@ fn bucket() -> Vec<Case> {
         }),
         case!("nothing answers where S3 should be", "FAILED bucket", Unreachable, |stage| {
             stage.set("endpoints.s3", &deserted());
+        }),
+        case!("somebody else's certificate is shown where S3 should be", "FAILED bucket", Incomplete, |stage| {
+            let endpoint = untrusted().await;
+            stage.set("endpoints.s3", &endpoint);
+            stage.set("endpoints.ca_bundle", &certificate("authority.pem"));
         }),
         case!("S3 asks for less", "FAILED bucket", Unreachable, |stage| {
             stage.world.faults().inject(Fault::SlowDown).on(Op::GetBucketLocation).always();
@@ -373,6 +383,48 @@ fn ours() -> Vec<Case> {
     ]
 }
 
+/// Copies go to a bucket of our own.
+fn archived() -> Vec<Case> {
+    vec![
+        case!("copies go to a bucket of our own", "", Done, |stage| {
+            archive_without(stage, "");
+        }),
+        case!("the bucket for copies is not there", "FAILED destination", State, |stage| {
+            archive_without(stage, "");
+            stage.set("destination.bucket", "our-archive-old");
+        }),
+        case!("the bucket for copies is somebody else's", "FAILED destination", State, |stage| {
+            archive_without(stage, "");
+            stage.set("destination.bucket_owner", "444444444444");
+        }),
+        case!("the bucket for copies is in another region", "FAILED destination", State, |stage| {
+            archive_without(stage, "");
+            stage.set("destination.region", "eu-central-1");
+        }),
+        case!("nothing may be written to the bucket for copies", "FAILED destination", State, |stage| {
+            archive_without(stage, "s3:PutObject");
+        }),
+        case!("what is in the bucket for copies may not be read", "FAILED destination", State, |stage| {
+            archive_without(stage, "s3:GetObject");
+        }),
+        case!("uploads to the bucket for copies may not be given up", "FAILED destination", State, |stage| {
+            archive_without(stage, "s3:AbortMultipartUpload");
+        }),
+        case!("copies are to be locked, and the bucket has no Object Lock", "FAILED destination", State, |stage| {
+            let lock = "{ mode = \"COMPLIANCE\", days = 365 }";
+            archive_with(stage, &[("destination.object_lock", lock)], "");
+        }),
+        case!("the bucket for copies takes no notice of conditions", "FAILED destination", State, |stage| {
+            archive_without(stage, "");
+            stage.world.faults().inject(Fault::IgnoresConditions).on(Op::PutObject).always();
+        }),
+        case!("nothing answers where the bucket for copies should be", "FAILED destination", State, |stage| {
+            archive_without(stage, "");
+            stage.set("destination.endpoints.s3", &deserted());
+        }),
+    ]
+}
+
 impl Stage {
     fn set_keys(&mut self, keys: &[&str]) {
         self.put("kms_keys", &format!("{keys:?}"));
@@ -464,12 +516,17 @@ async fn every_hop_that_can_fail_is_named_in_the_words_that_are_kept() {
         found += &format!("=== {} ===\n{}\n", case.name, said(case, &mut wrong).await);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check/expected.txt");
+    is_as_kept("expected.txt", &found);
+}
+
+/// Sees that texts are those that are kept under this name.
+pub fn is_as_kept(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check").join(name);
     if std::env::var_os("TRAILSYNC_REWRITE").is_some() {
-        std::fs::write(&path, &found).expect("written");
+        std::fs::write(&path, found).expect("written");
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let (found, kept) = (sections(&found), sections(&kept));
+    let (found, kept) = (sections(found), sections(&kept));
     assert_eq!(found.keys().collect::<Vec<_>>(), kept.keys().collect::<Vec<_>>(), "cases and kept texts");
     for (name, text) in &found {
         assert_eq!(text, &kept[name], "{name}: if this is right, run once with TRAILSYNC_REWRITE=1");

@@ -82,7 +82,25 @@ const SHARINGS: [Sharing; 10] = [
     },
 ];
 
-const ARCHIVE: &str = "our-archive";
+pub const ARCHIVE: &str = "our-archive";
+
+/// Copies go to a bucket of our own, and all that is printed is installed, but one action.
+pub fn archive_without(stage: &mut Stage, action: &str) {
+    archive_with(stage, &[], action);
+}
+
+/// The same, with further options of the destination.
+pub fn archive_with(stage: &mut Stage, options: &[(&'static str, &str)], action: &str) {
+    archive(stage, B);
+    options.iter().for_each(|(option, toml)| stage.put(option, toml));
+    let source = stage.config().sources.remove("prod").expect("a source");
+    let mut documents = installation(&source, &Principal::parse(USER).expect("a caller")).documents;
+    for document in documents.iter_mut().filter(|document| document.attachment == Attachment::Caller) {
+        let statements = document.policy["Statement"].as_array().expect("statements").len();
+        (0..statements).rev().for_each(|number| remove(&mut document.policy, number, action));
+    }
+    install(stage, &documents);
+}
 
 /// Copies go to a bucket of this account.
 fn archive(stage: &mut Stage, owner: &str) {

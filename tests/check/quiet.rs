@@ -83,10 +83,13 @@ async fn a_disk_that_is_full_or_read_only_is_named_and_nothing_is_left_on_it() {
     let (text, code) = on_a_disk_that_fails(&stage, "fsync:error=ENOSPC").await;
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("FAILED   destination       ENOSPC") && text.contains("make room"), "{text}");
+    let full = stage.steady(&text);
     assert!(files(&stage.path("tree")).is_empty());
     let path = stage.path("new").display().to_string();
     stage.set("destination.path", &path);
     let (text, code) = on_a_disk_that_fails(&stage, "faccessat2:error=EROFS").await;
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("FAILED   destination       EROFS") && text.contains("writable"), "{text}");
+    let kept = format!("=== the disk is full ===\n{full}\n=== the disk is read-only ===\n{}\n", stage.steady(&text));
+    crate::hops::is_as_kept("expected-disks.txt", &kept);
 }

@@ -80,6 +80,27 @@ impl<B: Bucket, V: Vault> World<B, V> {
                 return Err(format!("{}: {} lines, {} counted", sealed.day, lines.len(), sealed.objects));
             }
         }
+        self.check_order(&now.sealed)
+    }
+
+    /// Every manifest but the one that was written last is named, with its hash, by one that was written after it.
+    fn check_order(&self, sealed: &BTreeMap<Day, u32>) -> Checked {
+        let (mut hashes, mut named) = (BTreeMap::new(), BTreeMap::new());
+        for (day, generation) in sealed.iter().flat_map(|(day, last)| (1..=*last).map(|generation| (*day, generation)))
+        {
+            let path = self.manifests.path(&self.outside.stream, day, generation);
+            let header = Entries::open(&path).map_err(|e| e.to_string())?.header().clone();
+            hashes.insert((day, generation), hex::encode(sha256(&std::fs::read(&path).map_err(|e| e.to_string())?)));
+            named.extend(header.previous.map(|hash| ((day, generation - 1), hash)));
+            named.extend(header.after.map(|after| ((Day(after.day), after.generation), after.sha256)));
+        }
+        if let Some((which, _)) = named.iter().find(|(which, hash)| hashes.get(which) != Some(hash)) {
+            return Err(format!("the manifest {which:?} is named by another hash than it has"));
+        }
+        let unnamed: Vec<_> = hashes.keys().filter(|which| !named.contains_key(*which)).collect();
+        if unnamed.len() > 1 {
+            return Err(format!("nothing names the manifests {unnamed:?}"));
+        }
         Ok(())
     }
 

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::clock::{ManualClock, Timestamp};
 use trailsync::destination::memory::Memory;
 use trailsync::destination::{Destination, Item, Place};
 use trailsync::error::{Class, Error, Report};
+use trailsync::gate::Gate;
 use trailsync::ledger::Ledger;
 use trailsync::manifest::Manifests;
 use trailsync::mirror::{Mirror, Permits, Task};
@@ -190,7 +190,7 @@ async fn told(pages: &[Told<'_>]) -> Error {
         ..ListPage::default()
     };
     let liar = Arc::new(Liar(Mutex::new(pages.iter().map(page).collect())));
-    let permits = Permits { source: Arc::new(Semaphore::new(1)), process: Share::alone(1) };
+    let permits = Permits { source: Arc::new(Gate::new(1)), process: Share::alone(1) };
     let ledger = Ledger::in_memory().await.unwrap();
     let (manifests, clock) = (Manifests::under(dir.path()), Arc::new(ManualClock::at(now)));
     let mirror =

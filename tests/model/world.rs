@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll as Polled};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::clock::{ManualClock, Timestamp, seconds_between, shift};
 use trailsync::config::{Poll, Tier};
 use trailsync::error::{Class, Error};
+use trailsync::gate::Gate;
 use trailsync::ledger::Ledger;
 use trailsync::manifest::Manifests;
 use trailsync::mirror::{Mirror, Permits, Progress, Rules, Task, Turn};
@@ -296,7 +296,7 @@ fn connect<B: Bucket, V: Vault>(
 ) -> WiredMirror<B, V> {
     let source = Arc::new(Wired { end: outside.bucket.source(), wire: wire.clone() });
     let destination = Arc::new(Wired { end: vault.destination(), wire: wire.clone() });
-    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) };
+    let permits = Permits { source: Arc::new(Gate::new(8)), process: Share::alone(8) };
     let clock = Arc::new(clock.clone());
     Mirror::new(source, destination, ledger.clone(), manifests.clone(), clock, rules.clone(), permits)
 }

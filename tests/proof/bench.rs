@@ -8,8 +8,8 @@ use std::time::Duration;
 use fakeaws::digests::{Digest, Link, LogFile, SigningKey};
 use fakeaws::{BucketSpec, FakeAws, FakeClock, ObjectSpec, Op, World, policies};
 use flate2::Compression;
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::assemble::wanted;
@@ -17,6 +17,7 @@ use trailsync::clock::{ManualClock, Timestamp, shift};
 use trailsync::config::{self, Input, load};
 use trailsync::destination::memory::Memory;
 use trailsync::discover::discover;
+use trailsync::gate::Gate;
 use trailsync::keyring::{CloudTrail, Keyring};
 use trailsync::ledger::{AlarmRow, ChainRow, Ledger};
 use trailsync::manifest::Manifests;
@@ -232,6 +233,13 @@ impl Bench {
         key
     }
 
+    /// We may list what is our own, as `trailsync policy` prints it: of what is missing we are only told that it is denied.
+    pub fn list_own_logs_only(&self) {
+        let keys = json!({"Effect": "Allow", "Action": "cloudtrail:ListPublicKeys", "Resource": "*"});
+        let policy = policies::with(&policies::read_own_logs(BUCKET, "", B), keys);
+        assert!(self.world.set_user_policy(&self.user, policy));
+    }
+
     /// Takes an object out of the bucket, to be delivered later.
     pub fn hold_back(&self, key: &str) -> ObjectSpec {
         let stored = self.world.object(BUCKET, key).unwrap();
@@ -347,7 +355,7 @@ fn parts(
         pace: 0.01,
         random: || 0.5,
     };
-    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) };
+    let permits = Permits { source: Arc::new(Gate::new(8)), process: Share::alone(8) };
     let manifests = Manifests::under(manifests.path());
     let clock = process.clock.clone();
     let mirror =

@@ -1,7 +1,7 @@
 //! What the proof finds, and in which words.
 
-use fakeaws::ObjectSpec;
 use fakeaws::digests::SigningKey;
+use fakeaws::{Fault, ObjectSpec, Op};
 
 use crate::account::{B, BUCKET, REGION};
 use crate::bench::{Bench, DAY, HOUR, gzip};
@@ -42,6 +42,40 @@ async fn a_log_that_is_named_and_gone_is_missing_until_it_is_here() {
         bench.settle().await;
     }
     assert_eq!((bench.through().await, bench.alarmed().await), (Some(bench.trail.covered), vec![]));
+}
+
+#[tokio::test]
+async fn a_log_that_is_named_and_gone_is_missing_too_where_what_is_missing_is_denied() {
+    let mut bench = Bench::new().await;
+    bench.list_own_logs_only();
+    bench.hours(2).await;
+    let proven = bench.through().await;
+    assert!(proven.is_some());
+    let log = bench.log(60);
+    let object = bench.hold_back(&log);
+    bench.hours(1).await;
+    assert_eq!(bench.alarmed().await, [("missing".to_owned(), log.clone())]);
+    bench.world.put_object(BUCKET, &log, object);
+    for _ in 0..3 {
+        bench.advance(600);
+        bench.settle().await;
+    }
+    assert_eq!((bench.through().await, bench.alarmed().await), (Some(bench.trail.covered), vec![]));
+}
+
+#[tokio::test]
+async fn a_log_that_is_named_and_gone_is_missing_also_when_its_first_try_failed_otherwise() {
+    let mut bench = Bench::new().await;
+    bench.hours(2).await;
+    let log = bench.log(60);
+    bench.hold_back(&log);
+    bench.world.faults().inject(Fault::InternalError).on(Op::GetObject).key_contains(&log).times(8);
+    bench.hours(1).await;
+    for _ in 0..4 {
+        bench.advance(600);
+        bench.settle().await;
+    }
+    assert_eq!(bench.alarmed().await, [("missing".to_owned(), log)]);
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ use std::time::Duration;
 use fakeaws::ObjectSpec;
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use trailsync::assemble::wanted;
 use trailsync::config::{Destination, Source};
 use trailsync::destination::local::Local;
 use trailsync::discover::discover;
+use trailsync::gate::Gate;
 use trailsync::keyring::{CloudTrail, Keyring};
 use trailsync::ledger::Ledger;
 use trailsync::manifest::Manifests;
@@ -135,7 +135,7 @@ fn mirror_of(source: &Source, bucket: S3Source, dir: &TempDir, ledger: &Ledger) 
         pace: 0.01,
         random: || 0.5,
     };
-    let permits = Permits { source: Arc::new(Semaphore::new(8)), process: Share::alone(8) };
+    let permits = Permits { source: Arc::new(Gate::new(8)), process: Share::alone(8) };
     let (local, manifests) = (Local::open(&options).unwrap(), Manifests::under(dir.path()));
     let clock = Arc::new(trailsync::clock::SystemClock);
     Mirror::new(Arc::new(bucket), Arc::new(local), ledger.clone(), manifests, clock, rules, permits)

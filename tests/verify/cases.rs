@@ -362,9 +362,37 @@ fn an_edited_or_missing_manifest_is_found() {
     let short = |name: &String| name.strip_prefix(".trailsync/").unwrap().to_owned();
     let mut edited = maker.files.clone();
     edited.put(&name, gzip(format!("{}\n", text.lines().next().unwrap()).as_bytes()));
-    assert_eq!(found(&mut verified(&edited)), [(Verdict::Altered, What::Manifest, short(&next))]);
+    assert_eq!(found(&mut verified(&edited)), [(Verdict::Altered, What::Manifest, short(&name))]);
     maker.files.take(&name);
-    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Missing, What::Manifest, short(&next))]);
+    assert_eq!(found(&mut verified(&maker.files)), [(Verdict::Missing, What::Manifest, short(&name))]);
+}
+
+#[test]
+fn a_manifest_that_was_edited_or_removed_is_known_by_the_one_that_was_written_next() {
+    let mut maker = Maker::chain("t", 5 * 24, 1);
+    maker.seal();
+    let days = maker.manifests("/CloudTrail/");
+    assert_eq!(found(&mut verified(&maker.files)), []);
+    let short = |name: &String| name.strip_prefix(".trailsync/").unwrap().to_owned();
+    let edit = |files: &mut Files, name: &String| {
+        // The log goes, and with it the line that names it.
+        let text = String::from_utf8(gunzip(&files.0[name])).unwrap();
+        let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
+        files.put(name, gzip(format!("{kept}\n").as_bytes()));
+    };
+    for middle in 0..days.len() - 1 {
+        let mut edited = maker.files.clone();
+        edit(&mut edited, &days[middle]);
+        assert_eq!(found(&mut verified(&edited)), [(Verdict::Altered, What::Manifest, short(&days[middle]))]);
+        let mut removed = maker.files.clone();
+        removed.take(&days[middle]);
+        assert_eq!(found(&mut verified(&removed)), [(Verdict::Missing, What::Manifest, short(&days[middle]))]);
+    }
+    // Adjacent ones, each by name.
+    let mut edited = maker.files.clone();
+    (1..=2).for_each(|day| edit(&mut edited, &days[day]));
+    let both: Vec<_> = (1..=2).map(|day| (Verdict::Altered, What::Manifest, short(&days[day]))).collect();
+    assert_eq!(found(&mut verified(&edited)), both);
 }
 
 #[test]

@@ -233,7 +233,17 @@ impl Maker {
         self.files.put(&format!(".trailsync/{}", copy_of::file_name("prod")), copy.render());
     }
 
-    /// A manifest for each day of each stream that is here.
+    /// The manifests of the streams of a kind, in the order of their days.
+    pub fn manifests(&self, kind: &str) -> Vec<String> {
+        let is_of = |path: &&String| {
+            let Some(name) = path.strip_prefix(".trailsync/manifests/") else { return false };
+            let prefix = format!("{}AWSLogs/{ACCOUNT}{kind}{REGION}/", self.prefix);
+            name.starts_with(&format!("prod/{}/", trailsync::key::file_safe(&prefix)))
+        };
+        self.files.0.keys().filter(is_of).cloned().collect()
+    }
+
+    /// A manifest for each day of each stream that is here, each naming the one of the day before.
     pub fn seal(&mut self) {
         let mut days: BTreeMap<(String, String), String> = BTreeMap::new();
         for (path, bytes) in &self.files.0 {
@@ -246,14 +256,19 @@ impl Maker {
             let line = format!("{suffix}\t{}\tetag\t{}\t{inflated}\t{START}\t-\n", bytes.len(), sha256(bytes));
             days.entry((prefix.to_owned(), suffix[..10].replace('/', "-"))).or_default().push_str(&line);
         }
+        let mut before: BTreeMap<String, String> = BTreeMap::new();
         for ((prefix, day), lines) in days {
             let number: i32 = day.replace('-', "").parse().expect("a day");
+            let after = before.get(&prefix).map(|named| format!(",\"after\":{named}")).unwrap_or_default();
             let header = format!(
-                "{{\"manifest\":1,\"source\":\"prod\",\"prefix\":\"{prefix}\",\"day\":{number},\"generation\":1,\"previous\":null,\"whole\":true}}\n"
+                "{{\"manifest\":1,\"source\":\"prod\",\"prefix\":\"{prefix}\",\"day\":{number},\"generation\":1,\"previous\":null,\"whole\":true{after}}}\n"
             );
             let folder = trailsync::key::file_safe(&prefix);
             let name = format!(".trailsync/manifests/prod/{folder}/{day}.0001.tsv.gz");
-            self.files.put(&name, gzip(format!("{header}{lines}").as_bytes()));
+            let manifest = gzip(format!("{header}{lines}").as_bytes());
+            let hash = sha256(&manifest);
+            before.insert(prefix, format!("{{\"day\":{number},\"generation\":1,\"sha256\":\"{hash}\"}}"));
+            self.files.put(&name, manifest);
         }
     }
 }

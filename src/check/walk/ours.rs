@@ -66,6 +66,7 @@ impl Walk<'_> {
         let probed = bucket::probe(self.source, own, self.process).await;
         probed.map_err(|error| {
             let mut finding = of_error(Hop::Destination, &tried, &error);
+            finding.causes.extend(archive::unreached(own, &error).filter(|_| error.report().mend.is_none()));
             if let Some((permission, policy)) = archive::missing(&self.scene(), own, &error) {
                 (finding.permission, finding.policy) = (Some(permission), policy);
             }

@@ -273,6 +273,7 @@ impl Writer<'_> {
             generation: 1,
             previous: None,
             whole: true,
+            after: None,
         };
         let manifests = Manifests::under(&self.root.join(".trailsync"));
         manifests.write(&stream, &header, &records, &Claim::default().claimed())?;
