@@ -1,4 +1,5 @@
-# `make demo` shows it at work, `make test` runs every test. Both need Rust, a C compiler and Python 3 only.
+# `make demo` shows it at work, `make test` runs every test. Both need Rust, a C compiler and Python 3 only; as root on
+# Debian `make test` installs the judges of what is deployed, too, and elsewhere says which are missing.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -12,6 +13,8 @@ DEBIAN_JUDGES := debootstrap:debootstrap prometheus:prometheus promtool:promethe
 # Programs that no package brings.
 OTHER_JUDGES := kubectl
 CARGO_DEB := 3.8.0
+# The machine on which the package is installed: this one's release, and nothing that need not be there.
+DEBIAN_TREE := ca-certificates,systemd,systemd-sysv
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live test bench witness judges deb lint build tools clean
@@ -21,6 +24,7 @@ help:
 	@echo 'make demo-live  the same without an end, with the status table, until Ctrl-C'
 	@echo 'make test       every test'
 	@echo 'make bench      what it costs, beside a bare loop and its peers (about 10 minutes, on a quiet machine)'
+	@echo 'make deb        the Debian package'
 	@echo 'make lint       format, clippy, documentation, licences'
 	@echo 'make clean      remove everything that was built'
 
@@ -54,8 +58,9 @@ $(WITNESS)/ready: $(WITNESSES) $(AXE)/package-lock.json
 		{ echo 'Python cannot make virtual environments here. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(WITNESS)
 	$(WITNESS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
-	@command -v npm >/dev/null || { echo 'npm is missing: it installs axe-core. On Debian: apt-get install npm' >&2; exit 1; }
-	cp $(AXE)/package.json $(AXE)/package-lock.json $(WITNESS) && npm ci --silent --no-audit --no-fund --prefix $(WITNESS)
+	@if command -v npm >/dev/null; then cp $(AXE)/package.json $(AXE)/package-lock.json $(WITNESS) && \
+		npm ci --silent --no-audit --no-fund --prefix $(WITNESS); \
+		else echo 'npm is missing: it installs axe-core, which judges the page. On Debian: apt-get install npm' >&2; fi
 	@touch $@
 
 # What judges packages, units, manifests and rules. As root, missing Debian packages are installed; else they are named,
@@ -68,6 +73,10 @@ judges: $(JUDGES)/bin/cargo-deb
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; lock='-o DPkg::Lock::Timeout=600'; \
 		apt-get $$lock update -qq && apt-get $$lock install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else echo "Judges are missing; on Debian: apt-get install$$missing"; fi
+	@if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null && [ ! -e $(JUDGES)/debian.ready ]; then \
+		rm -rf $(JUDGES)/debian && . /etc/os-release && \
+		debootstrap --variant=minbase --include=$(DEBIAN_TREE) "$$VERSION_CODENAME" $(JUDGES)/debian \
+			>$(JUDGES)/debootstrap.log && touch $(JUDGES)/debian.ready; fi
 	@for judge in $(OTHER_JUDGES); do command -v $$judge >/dev/null || echo "A judge is missing: $$judge"; done
 
 # Built without optimization: it packs one file.
@@ -75,6 +84,22 @@ $(JUDGES)/bin/cargo-deb:
 	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --root $(JUDGES) \
 		--target-dir $(JUDGES)/build cargo-deb@$(CARGO_DEB)
 	@rm -rf $(JUDGES)/build
+
+# What goes into packages beside the program, made by it; PROGRAM names a build other than the released one.
+PROGRAM ?= target/release/trailsync
+target/package: $(PROGRAM)
+	mkdir -p $@
+	$(PROGRAM) man $@/man
+	$(PROGRAM) completions bash > $@/trailsync.bash
+	$(PROGRAM) completions zsh > $@/_trailsync
+	$(PROGRAM) completions fish > $@/trailsync.fish
+	@touch $@
+
+# The Debian package, in target/debian.
+deb: tools judges
+	$(CARGO) build --locked --release -p trailsync
+	$(MAKE) --no-print-directory target/package
+	PATH="$(CURDIR)/$(JUDGES)/bin:$$PATH" $(CARGO) deb --locked --no-build
 
 lint: tools
 	$(CARGO) fmt --all --check

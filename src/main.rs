@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "trailsync", &mut script);
         return finished(std::io::stdout().write_all(&script));
+    }
+    if let Command::Man(options) = &cli.command {
+        return written(&options.directory, cli::man::pages(&options.directory));
     }
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
             return Exit::Configuration.into();
         }
     };
-    let told = !matches!(cli.command, Command::Status(_) | Command::Retry(_));
+    let told = !matches!(cli.command, Command::Status(_) | Command::Retry(_) | Command::Health(_));
     for warning in loaded.warnings.iter().filter(|_| told) {
         eprintln!("warning: {warning}");
     }
@@ -141,7 +144,8 @@ async fn execute(
         Command::Prune(options) => cli::prune::prune(config, options, &process(), stop, &mut out).await,
         Command::Retry(options) => cli::retry::retry(config, options, &mut out).await,
         Command::Rebuild(options) => cli::rebuild::rebuild(config, options, &process(), &mut out).await,
-        Command::Verify(_) | Command::Config(_) | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Health(options) => cli::health::health(config, options, &mut out).await,
+        Command::Verify(_) | Command::Config(_) | Command::Completions { .. } | Command::Man(_) => Ok(Exit::Done),
     }
 }
 
@@ -196,6 +200,14 @@ fn exit_for(error: &Error) -> Exit {
 /// From the generator that TLS uses.
 fn random_bits(bits: &mut [u8; 16]) -> std::io::Result<()> {
     aws_lc_rs::rand::fill(bits).map_err(|_| std::io::Error::other("there is no randomness"))
+}
+
+fn written(directory: &Path, written: std::io::Result<()>) -> ExitCode {
+    if let Err(error) = written {
+        eprintln!("{}: {error}", directory.display());
+        return Exit::Incomplete.into();
+    }
+    ExitCode::SUCCESS
 }
 
 fn finished(written: std::io::Result<()>) -> ExitCode {

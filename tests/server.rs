@@ -8,6 +8,8 @@ mod alerts;
 mod archive;
 #[path = "server/daemon.rs"]
 mod daemon;
+#[path = "support/judge.rs"]
+mod judge;
 #[path = "server/limits.rs"]
 mod limits;
 #[path = "server/metrics.rs"]

@@ -10,6 +10,8 @@ use crate::error::{Class, Error, Report};
 
 pub mod check;
 pub mod config;
+pub mod health;
+pub mod man;
 pub mod plan;
 pub mod policy;
 pub mod prune;
@@ -78,11 +80,15 @@ pub enum Command {
     Rebuild(rebuild::Options),
     /// Prints the merged configuration with the origin of every value.
     Config(ConfigOptions),
+    /// Asks the daemon of this configuration whether it lives; for container engines.
+    Health(health::Options),
     /// Prints completions for a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Writes the man pages into a directory.
+    Man(man::Options),
 }
 
 /// Options of `trailsync config`.
@@ -100,7 +106,7 @@ const EXIT_CODES: &str = "Exit codes:
   0   done
   1   something could not be mirrored: it is in the quarantine, or a stream failed;
       a hop of `check` failed; `verify` found something altered, missing or not vouched for;
-      `scrub` found damage; `prune` was kept from going on
+      `scrub` found damage; `prune` was kept from going on; `health`: the daemon is not well
   2   the command line or the configuration is wrong; nothing was touched
   3   the state or a destination cannot be used: held by another process, missing, damaged, newer
   4   verify: nothing is wrong, but not everything could be proven (no digests, no keys)

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::judge::judge;
 
 fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus").join(name)
@@ -17,14 +19,9 @@ fn alerts() -> BTreeSet<String> {
     lines_after(&fs::read_to_string(deploy("trailsync.rules.yml")).expect("the rules"), "- alert:")
 }
 
-/// `promtool`, where Prometheus is installed; says so where it is not.
+/// `promtool`, where Prometheus is installed.
 pub fn promtool() -> Option<Command> {
-    let found = Command::new("promtool").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_ok_and(|status| status.success()) {
-        return Some(Command::new("promtool"));
-    }
-    eprintln!("promtool is not installed (Debian: prometheus): rules and metrics are not checked by it");
-    None
+    judge("promtool")
 }
 
 #[test]

@@ -18,6 +18,8 @@ use super::tree::{Access, DIRECTORY, Durability, LOCK, OWN, STAGE, Tree, open_be
 const SYNCED_TOGETHER: [u32; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 /// File systems that lose everything with the machine or the container.
 const VOLATILE: [(u32, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlayfs")];
+/// The first kernel with `openat2`; where a sandbox hides it, directories are entered step by step.
+const OLDEST: (u32, u32) = (5, 6);
 /// The first kernel whose `syncfs` tells of errors in writing back.
 const SYNCFS_TELLS: (u32, u32) = (5, 8);
 
@@ -94,15 +96,10 @@ fn sync_above(root: BorrowedFd<'_>) -> SystemResult<()> {
 }
 
 pub(super) fn check_kernel(shown: &str, root: BorrowedFd<'_>) -> Result<(), Error> {
-    match open_beneath(root, "", DIRECTORY) {
-        Ok(_) => Ok(()),
-        Err(Errno::NOSYS | Errno::PERM) => Err(refused(
-            shown,
-            "this system has no openat2, so a link in the tree could lead out of it",
-            "use Linux 5.6 or later, and a container runtime that allows openat2",
-        )),
-        Err(errno) => Err(cannot_open(shown, errno)),
+    if kernel() < OLDEST {
+        return Err(refused(shown, "this kernel is older than any that it was tested on", "use Linux 5.6 or later"));
     }
+    open_beneath(root, "", DIRECTORY).map(|_| ()).map_err(|errno| cannot_open(shown, errno))
 }
 
 /// Refuses storage that forgets; says how data become durable on the others.

@@ -275,7 +275,37 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<O
     let safe = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let safe = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC | OFlags::NOFOLLOW } else { safe };
     let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
-    rustix::fs::openat2(from, path, flags | safe, mode, resolve)
+    match rustix::fs::openat2(from, path, flags | safe, mode, resolve) {
+        // Sandboxes that cannot see its arguments hide it: systemd's RestrictSUIDSGID=, old container runtimes.
+        Err(Errno::NOSYS | Errno::PERM) => open_in_steps(from, path, flags | safe, mode),
+        result => result,
+    }
+}
+
+/// The same without `openat2`: each component is opened by itself, and none of them through a link.
+fn open_in_steps(from: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Errno::XDEV);
+    }
+    let (directories, name) = split(path);
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut entered: Option<OwnedFd> = None;
+    for part in directories.split('/').filter(|part| !part.is_empty()) {
+        let at = entered.as_ref().map_or(from, AsFd::as_fd);
+        entered = Some(open_here(at, part, step, Mode::empty())?);
+    }
+    open_here(entered.as_ref().map_or(from, AsFd::as_fd), name, flags, mode)
+}
+
+/// Opens a name in a directory; a link where a directory is wanted is told as `openat2` tells it.
+fn open_here(at: BorrowedFd<'_>, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    rustix::fs::openat(at, name, flags | OFlags::NOFOLLOW, mode).map_err(|errno| {
+        let is_link = || {
+            let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink())
+        };
+        if errno == Errno::NOTDIR && is_link() { Errno::LOOP } else { errno }
+    })
 }
 
 /// Opens a regular file in a directory to read; `None` when anything else, or nothing, stands there.
@@ -304,4 +334,71 @@ pub fn split(path: &str) -> (&str, &str) {
 /// A name that nobody can have prepared.
 pub fn random_name() -> String {
     format!("{:032x}", fastrand::u128(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// What a way to open says of a path: the kind of what it opened, or the error.
+    fn told(opened: Result<OwnedFd>) -> Result<FileType> {
+        rustix::fs::fstat(opened?).map(|stat| FileType::from_raw_mode(stat.st_mode))
+    }
+
+    #[test]
+    fn without_openat2_the_same_is_opened_and_the_same_is_refused() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("a/b/c")).expect("made");
+        fs::write(root.path().join("a/b/file"), "x").expect("written");
+        fs::write(outside.path().join("file"), "secret").expect("written");
+        symlink(outside.path(), root.path().join("a/out")).expect("a link");
+        symlink("b", root.path().join("a/in")).expect("a link");
+        symlink(outside.path().join("file"), root.path().join("a/b/leaf")).expect("a link");
+        symlink("nowhere", root.path().join("a/dangling")).expect("a link");
+        let directory = rustix::fs::open(root.path(), DIRECTORY, Mode::empty()).expect("the root");
+        let paths = [
+            "",
+            "a",
+            "a/b",
+            "a/b/c",
+            "a/b/file",
+            "a/b/leaf",
+            "a/in",
+            "a/in/file",
+            "a/out",
+            "a/out/file",
+            "a/dangling",
+            "a/dangling/x",
+            "a/none",
+            "a/none/x",
+            "a/b/file/x",
+            "/etc/passwd",
+            "a/../../etc",
+            "..",
+            "a//b/./c",
+        ];
+        for path in paths {
+            for flags in [OFlags::RDONLY, DIRECTORY, OFlags::PATH, OFlags::PATH | OFlags::DIRECTORY] {
+                let usual = told(open_beneath(directory.as_fd(), path, flags));
+                let own = if path.is_empty() { "." } else { path };
+                let steps = told(open_in_steps(directory.as_fd(), own, flags | OFlags::NOFOLLOW, Mode::empty()));
+                assert_eq!(usual, steps, "{path:?} {flags:?}");
+            }
+        }
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        for path in ["a/b/new", "a/b/leaf", "a/out/new", "a/b/file"] {
+            let steps = told(open_in_steps(directory.as_fd(), path, new, Mode::RUSR));
+            let expected = match path {
+                "a/b/new" => Ok(FileType::RegularFile),
+                "a/out/new" => Err(Errno::LOOP),
+                _ => Err(Errno::EXIST),
+            };
+            assert_eq!(steps, expected, "{path}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).expect("a directory").count(), 1, "nothing was made outside");
+    }
 }
