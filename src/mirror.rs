@@ -20,6 +20,7 @@ use crate::source::Source;
 use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
 mod compare;
+mod flow;
 pub(crate) mod mend;
 mod meter;
 mod outcome;
