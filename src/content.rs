@@ -35,24 +35,45 @@ pub fn inflate(gzip: &[u8], most: u64) -> Result<Vec<u8>, &'static str> {
     }
 }
 
+/// What is to be found out about an object's bytes, besides their length and SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// What is inside: the object's key ends in `.gz`.
+    pub inflate: bool,
+    /// Their MD5: it costs more than their SHA-256, and is not needed where the service's own checksum was checked.
+    pub md5: bool,
+}
+
+impl Asked {
+    /// All that can be found out; `inflate` when the object's key ends in `.gz`.
+    pub fn all(inflate: bool) -> Self {
+        Self { inflate, md5: true }
+    }
+}
+
 /// Hashes the bytes of one object as they arrive, and checks its gzip where it should have one.
 ///
 /// Holds about 110 KiB while it inflates, whatever the object; the bytes themselves are never altered.
 pub struct Hashing {
     size: u64,
     sha256: digest::Context,
-    md5: Md5,
+    md5: Option<Md5>,
     inflating: Option<Box<Inflating>>,
 }
 
 impl Hashing {
     /// Starts at the first byte. `inflate` when the object's key ends in `.gz`.
     pub fn new(inflate: bool) -> Self {
+        Self::asked(Asked::all(inflate), Vec::new())
+    }
+
+    /// Starts at the first byte, with a buffer that may have been used before.
+    pub fn asked(asked: Asked, buffer: Vec<u8>) -> Self {
         Self {
             size: 0,
             sha256: digest::Context::new(&digest::SHA256),
-            md5: Md5::new(),
-            inflating: inflate.then(|| Box::new(Inflating::new(Vec::new()))),
+            md5: asked.md5.then(Md5::new),
+            inflating: asked.inflate.then(|| Box::new(Inflating::new(buffer))),
         }
     }
 
@@ -60,7 +81,9 @@ impl Hashing {
     pub fn update(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
         self.sha256.update(bytes);
-        self.md5.update(bytes);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
         if let Some(inflating) = &mut self.inflating {
             inflating.update(bytes);
         }
@@ -73,12 +96,22 @@ impl Hashing {
 
     /// What all the bytes are.
     pub fn finish(self) -> Content {
-        Content {
+        self.finish_with_buffer().0
+    }
+
+    /// The same, and the buffer for the next object.
+    pub fn finish_with_buffer(self) -> (Content, Vec<u8>) {
+        let (gzip, buffer) = match self.inflating {
+            Some(inflating) => inflating.finish(),
+            None => (Gzip::NotExpected, Vec::new()),
+        };
+        let content = Content {
             size: self.size,
             sha256: array(self.sha256.finish()),
-            md5: self.md5.finalize().into(),
-            gzip: self.inflating.map_or(Gzip::NotExpected, |inflating| inflating.finish().0),
-        }
+            md5: self.md5.map(|md5| md5.finalize().into()),
+            gzip,
+        };
+        (content, buffer)
     }
 }
 
@@ -261,7 +294,7 @@ mod tests {
         let content = of(b"abc", false);
         assert_eq!(content.size, 3);
         assert_eq!(hex::encode(content.sha256), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(hex::encode(content.md5), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(content.md5.map(hex::encode).unwrap(), "900150983cd24fb0d6963f7d28e17f72");
         assert_eq!(content.gzip, Gzip::NotExpected);
     }
 

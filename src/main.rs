@@ -91,8 +91,11 @@ fn serve(cli: &Cli, loaded: Option<&Loaded>, environment: BTreeMap<String, Strin
         eprintln!("{mistake}");
         return Exit::Configuration.into();
     }
+    // One thread for all that waits: handed from thread to thread, a request costs nearly twice as much. What computes
+    // or blocks, hashing, inflating and the disk, has threads of its own.
     let runtime =
-        match tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build() {
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 eprintln!("The runtime cannot be started: {error}");

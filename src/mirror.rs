@@ -22,6 +22,7 @@ use crate::window::{self, AHEAD_SECONDS, SKEW_SECONDS, Scope};
 
 mod ahead;
 mod compare;
+mod flow;
 pub(crate) mod mend;
 mod meter;
 mod outcome;

@@ -52,8 +52,8 @@ pub struct Content {
     pub size: u64,
     /// SHA-256 of the bytes as stored.
     pub sha256: [u8; 32],
-    /// MD5 of the bytes as stored, to compare with a single-part tag.
-    pub md5: [u8; 16],
+    /// MD5 of the bytes as stored, where it was asked for: to compare with a single-part tag.
+    pub md5: Option<[u8; 16]>,
     /// What inflating them gave.
     pub gzip: Gzip,
 }

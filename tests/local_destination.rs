@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use trailsync::config;
+use trailsync::content::Asked;
 use trailsync::destination::local::{Found, Handle, Local};
 use trailsync::destination::{Destination, Item, Place, Published};
 use trailsync::error::{Class, Error};
@@ -78,7 +79,7 @@ fn first(key: &str) -> Place {
 
 async fn item(local: &Local, key: &str, bytes: impl Into<Bytes>) -> Item<Handle> {
     let bytes = bytes.into();
-    let staged = local.stage(body(bytes.clone()), bytes.len() as u64, false).await.unwrap();
+    let staged = local.stage(body(bytes.clone()), bytes.len() as u64, Asked::all(false)).await.unwrap();
     Item { place: first(key), staged, metadata: None }
 }
 
@@ -205,7 +206,7 @@ async fn what_is_dropped_is_gone() {
     assert_eq!(scratch.staged(), 0);
 
     let endless = Box::pin(body(vec![7; 600_000]).chain(stream::pending()));
-    let stage = local.stage(endless, 1_000_000, false);
+    let stage = local.stage(endless, 1_000_000, Asked::all(false));
     assert!(tokio::time::timeout(Duration::from_millis(200), stage).await.is_err());
     assert_eq!(scratch.staged(), 0, "a stage that was cancelled");
 }
@@ -418,7 +419,7 @@ async fn what_is_reserved_of_a_disk_stays_free_and_mirroring_goes_on_when_there_
     assert_eq!(publish(&local, "a.gz", "x").await.unwrap(), Published::New);
     let filler = scratch.root().join("filler.gz");
     fs::write(&filler, vec![7; 5 << 20]).unwrap();
-    let error = local.stage(body(b"x".to_vec()), 1, false).await.err().unwrap();
+    let error = local.stage(body(b"x".to_vec()), 1, Asked::all(false)).await.err().unwrap();
     assert_eq!((error.class(), error.code()), (Class::Stream, "ENOSPC"), "{error}");
     assert!(error.to_string().contains("2 MiB are free, of which 4 MiB stay reserved"), "{error}");
     assert_eq!(scratch.staged(), 0);
@@ -442,7 +443,7 @@ async fn full_storage_pauses_the_stream_and_goes_on_when_there_is_room() {
     );
     assert_eq!(publish(&local, "a.gz", "x").await.unwrap(), Published::New);
 
-    let too_much = local.stage(body(vec![7; 2_000_000]), 2_000_000, false).await.err().unwrap();
+    let too_much = local.stage(body(vec![7; 2_000_000]), 2_000_000, Asked::all(false)).await.err().unwrap();
     assert_eq!((too_much.class(), too_much.code()), (Class::Stream, "ENOSPC"), "{too_much}");
     assert!(too_much.to_string().contains("make room"), "{too_much}");
     assert_eq!(scratch.staged(), 0);

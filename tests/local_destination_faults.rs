@@ -11,6 +11,7 @@ use std::process::Command;
 use bytes::Bytes;
 use futures_util::stream;
 use trailsync::config;
+use trailsync::content::Asked;
 use trailsync::destination::local::{Found, Handle, Local};
 use trailsync::destination::{Destination, Item, Place, Published};
 use trailsync::error::Error;
@@ -33,7 +34,7 @@ fn options(root: &Path) -> config::Destination {
 
 async fn stage(local: &Local, key: &str, bytes: &'static str) -> Result<Item<Handle>, Error> {
     let body = stream::iter([Ok(Bytes::from_static(bytes.as_bytes()))]);
-    let staged = local.stage(Box::pin(body), bytes.len() as u64, false).await?;
+    let staged = local.stage(Box::pin(body), bytes.len() as u64, Asked::all(false)).await?;
     let metadata = (key == "a/b/1.gz").then(|| Metadata::from([("signature".to_owned(), "x".to_owned())]));
     Ok(Item { place: Place { key: key.to_owned(), version: None }, staged, metadata })
 }

@@ -66,7 +66,7 @@ async fn synced(shared: &Shared, program: &Program, more: &[&str]) -> (u64, u64,
 }
 
 fn md5(bytes: &[u8]) -> [u8; 16] {
-    trailsync::content::of(bytes, false).md5
+    trailsync::content::of(bytes, false).md5.unwrap()
 }
 
 fn near(told: u64, found: u64, slack: u64) -> bool {

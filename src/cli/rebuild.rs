@@ -289,7 +289,7 @@ impl Rebuild<'_> {
             suffix: suffix.to_owned(),
             size: content.size,
             modified: written.unwrap_or(self.now),
-            etag: ETag::new(&hex::encode(content.md5)),
+            etag: ETag::new(&hex::encode(content.md5.unwrap_or_default())),
             sha256: content.sha256,
             inflated: match content.gzip {
                 Gzip::Whole { sha256, .. } => Some(sha256),

@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::clock::Clock;
 use crate::config::{self, OwnBucket};
-use crate::content::{self, Hashing};
+use crate::content::{self, Asked, Hashing};
 use crate::error::{Class, Error, Report};
 use crate::failpoint::reached;
 use crate::object::{Content, Metadata};
@@ -176,7 +176,9 @@ impl Bucket {
 impl Destination for Bucket {
     type Handle = Handle;
 
-    async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, mut body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
+        // Buckets with a retention period want the MD5 of what they are sent.
+        let inflate = asked.inflate;
         self.prepare().await?;
         let mut writer = None;
         let mut step = Vec::new();

@@ -6,12 +6,13 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use rustix::io::Errno;
 use tokio::task;
 
 use crate::config;
-use crate::content::Hashing;
+use crate::content::{Asked, Hashing};
 use crate::error::{Class, Error, Report};
 use crate::object::{Content, Metadata};
 use crate::path::{self, Part};
@@ -23,6 +24,7 @@ use super::{
 };
 
 mod aside;
+mod desk;
 mod fault;
 mod open;
 pub mod probe;
@@ -38,6 +40,7 @@ pub use reader::{Entry, Reader};
 pub use reserve::Space;
 pub use walk::{Found, Walk};
 
+use desk::Desk;
 use fault::failed;
 use staging::{StagedFile, Writer};
 use tree::{OWN, Tree};
@@ -50,6 +53,7 @@ const MOST_METADATA: u64 = 256 * 1024;
 /// A tree of files that this process alone writes to.
 pub struct Local {
     tree: Arc<Tree>,
+    desk: Arc<Desk>,
     path: PathBuf,
     reserve_mib: Option<u64>,
 }
@@ -68,7 +72,12 @@ impl Local {
     /// process, is on storage that forgets, or the kernel cannot keep us inside it. `Stream` while the file
     /// system is full or read-only.
     pub fn open(options: &config::Destination) -> Result<Self, Error> {
-        Ok(Self { tree: Arc::new(open::open(options)?), path: options.path.clone(), reserve_mib: options.reserve_mib })
+        Ok(Self::of(open::open(options)?, options))
+    }
+
+    fn of(tree: Tree, options: &config::Destination) -> Self {
+        let tree = Arc::new(tree);
+        Self { desk: Desk::new(tree.clone()), tree, path: options.path.clone(), reserve_mib: options.reserve_mib }
     }
 
     /// All that stands in the tree but our own files. Blocks while it is iterated.
@@ -115,7 +124,8 @@ impl Local {
 
     /// The same tree, for a thread of its own.
     fn another(&self) -> Self {
-        Self { tree: self.tree.clone(), path: self.path.clone(), reserve_mib: self.reserve_mib }
+        let (tree, desk) = (self.tree.clone(), self.desk.clone());
+        Self { tree, desk, path: self.path.clone(), reserve_mib: self.reserve_mib }
     }
 
     fn reread_now(&self, place: &Place, most: u64) -> Result<Option<Reread>, Error> {
@@ -182,8 +192,11 @@ impl Local {
 impl Destination for Local {
     type Handle = Handle;
 
-    async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, mut body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
         reserve::check(self.tree.root(), &self.tree.path, expected_size, self.reserve_mib)?;
+        if expected_size <= STEP_BYTES as u64 {
+            return self.desk.stage(collect(body, expected_size).await?, asked).await;
+        }
         let mut writer = None;
         let mut step = Vec::new();
         let mut received = 0;
@@ -197,14 +210,14 @@ impl Destination for Local {
             if step.len() >= STEP_BYTES {
                 let bytes = mem::take(&mut step);
                 let tree = self.tree.clone();
-                writer = Some(blocking("stage", move || append(&tree, writer, &bytes, inflate)).await?);
+                writer = Some(blocking("stage", move || append(&tree, writer, &bytes, asked)).await?);
             }
         }
         if received < expected_size {
             return Err(wrong_length(expected_size, received));
         }
         let tree = self.tree.clone();
-        blocking("stage", move || finish(append(&tree, writer, &step, inflate)?, &tree)).await
+        blocking("stage", move || finish(append(&tree, writer, &step, asked)?, &tree)).await
     }
 
     async fn publish(&self, batch: Vec<Item<Handle>>) -> Result<Vec<Published>, Error> {
@@ -266,10 +279,24 @@ impl Destination for Local {
     }
 }
 
+/// The whole of a small body, as it came.
+async fn collect(mut body: Body, expected_size: u64) -> Result<Vec<Bytes>, Error> {
+    let (mut chunks, mut received) = (Vec::new(), 0);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        received += chunk.len() as u64;
+        if received > expected_size {
+            return Err(wrong_length(expected_size, received));
+        }
+        chunks.push(chunk);
+    }
+    if received < expected_size { Err(wrong_length(expected_size, received)) } else { Ok(chunks) }
+}
+
 /// Hashes and writes one step; the first makes the file. When it fails, nothing stays in the stage.
-fn append(tree: &Arc<Tree>, writer: Option<Writer>, bytes: &[u8], inflate: bool) -> Result<Writer, Error> {
+fn append(tree: &Arc<Tree>, writer: Option<Writer>, bytes: &[u8], asked: Asked) -> Result<Writer, Error> {
     let write = || {
-        let mut writer = writer.map_or_else(|| Writer::create(tree, inflate), Ok)?;
+        let mut writer = writer.map_or_else(|| Writer::create(tree, asked), Ok)?;
         writer.write(bytes).map(|()| writer)
     };
     write().map_err(|errno| failed("stage", &tree.path, errno))
@@ -297,7 +324,6 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use std::path::Path;
 
-    use bytes::Bytes;
     use futures_util::stream;
 
     use super::tree::Durability;
@@ -314,12 +340,12 @@ mod tests {
         };
         let mut tree = open::open(&options).unwrap();
         tree.durability = durability;
-        Local { tree: Arc::new(tree), path: options.path, reserve_mib: options.reserve_mib }
+        Local::of(tree, &options)
     }
 
     async fn publish(local: &Local, bytes: &'static [u8]) -> Published {
         let body = stream::iter([Ok(Bytes::from_static(bytes))]);
-        let staged = local.stage(Box::pin(body), bytes.len() as u64, false).await.unwrap();
+        let staged = local.stage(Box::pin(body), bytes.len() as u64, Asked::all(false)).await.unwrap();
         let place = Place { key: "a/b.gz".to_owned(), version: None };
         local.publish(vec![Item { place, staged, metadata: Some(Metadata::new()) }]).await.unwrap().remove(0)
     }

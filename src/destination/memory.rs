@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::StreamExt;
 
-use crate::content::Hashing;
+use crate::content::{Asked, Hashing};
 use crate::error::{Class, Error, Report};
 use crate::object::Content;
 use crate::path::{self, Part};
@@ -96,9 +96,9 @@ impl Memory {
 impl Destination for Memory {
     type Handle = Handle;
 
-    async fn stage(&self, mut body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, mut body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
         self.tree().begin_stage()?;
-        let mut hashing = Hashing::new(inflate);
+        let mut hashing = Hashing::asked(asked, Vec::new());
         let mut bytes = Vec::new();
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     async fn item(memory: &Memory, key: &str, bytes: &'static [u8]) -> Item<Handle> {
-        let staged = memory.stage(body(bytes), bytes.len() as u64, false).await.unwrap();
+        let staged = memory.stage(body(bytes), bytes.len() as u64, Asked::all(false)).await.unwrap();
         Item { place: Place { key: key.to_owned(), version: None }, staged, metadata: None }
     }
 
@@ -318,8 +318,14 @@ mod tests {
     async fn faults_come_as_ordered() {
         let memory = Memory::new();
         memory.fail_next_stage(1);
-        assert_eq!(memory.stage(body(b"1"), 1, false).await.err().map(|e| e.class()), Some(Class::Transient));
-        assert_eq!(memory.stage(body(b"12"), 1, false).await.err().map(|e| e.class()), Some(Class::Transient));
+        assert_eq!(
+            memory.stage(body(b"1"), 1, Asked::all(false)).await.err().map(|e| e.class()),
+            Some(Class::Transient)
+        );
+        assert_eq!(
+            memory.stage(body(b"12"), 1, Asked::all(false)).await.err().map(|e| e.class()),
+            Some(Class::Transient)
+        );
 
         memory.fail_publish_after(1);
         let batch = vec![item(&memory, "a", b"1").await, item(&memory, "b", b"2").await];

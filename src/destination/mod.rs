@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use crate::content::Asked;
 use crate::error::{Class, Error, Report};
 use crate::object::{Content, Metadata};
 use crate::path::Part;
@@ -75,7 +76,7 @@ pub trait Destination: Send + Sync + 'static {
 
     /// Reads a body to its end, hashing it, into storage that is not yet visible.
     ///
-    /// `inflate` asks for the inflated hash (the key ends in `.gz`). `expected_size` is what the headers
+    /// What else than length and SHA-256 is to be found out is `asked`, at least. `expected_size` is what the headers
     /// promised; another length is an error.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         body: Body,
         expected_size: u64,
-        inflate: bool,
+        asked: Asked,
     ) -> impl Future<Output = Result<Staged<Self::Handle>, Error>> + Send;
 
     /// Makes a batch durable and visible, and says for each, in order, what became of it.

@@ -1,5 +1,6 @@
 //! The destination that a configuration names: a tree or a bucket.
 
+use crate::content::Asked;
 use crate::error::Error;
 use crate::object::Content;
 use crate::path::Part;
@@ -42,10 +43,10 @@ impl Store {
 impl Destination for Store {
     type Handle = Handle;
 
-    async fn stage(&self, body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
         Ok(match self {
-            Self::Tree(tree) => rewrapped(tree.stage(body, expected_size, inflate).await?, Handle::Tree),
-            Self::Bucket(bucket) => rewrapped(bucket.stage(body, expected_size, inflate).await?, Handle::Bucket),
+            Self::Tree(tree) => rewrapped(tree.stage(body, expected_size, asked).await?, Handle::Tree),
+            Self::Bucket(bucket) => rewrapped(bucket.stage(body, expected_size, asked).await?, Handle::Bucket),
         })
     }
 

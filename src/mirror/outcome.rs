@@ -1,10 +1,9 @@
 //! Turns what was fetched into durable copies and committed rows, in groups.
 
-use futures_util::StreamExt;
-use futures_util::stream::{FuturesUnordered, iter};
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
+use super::flow::Flow;
 use super::mend::unmendable;
 use super::story::{Change, Story, conflict, copy_missing, missing, vanished_unseen};
 use super::{Mirror, Progress, Task};
@@ -19,9 +18,10 @@ use crate::record::Record;
 use crate::source::Source;
 use crate::source::client::measure::Pending;
 
-/// A group is published and committed at so many objects, bytes, or seconds, whichever comes first.
-const GROUP_OBJECTS: usize = 1000;
-const GROUP_BYTES: u64 = 64 << 20;
+/// A group is published and committed at so many objects, bytes, or seconds, whichever comes first. A page makes
+/// several, so that one is written to disk while the next is fetched.
+pub(super) const GROUP_OBJECTS: usize = 250;
+pub(super) const GROUP_BYTES: u64 = 64 << 20;
 const GROUP_AGE: Duration = Duration::from_secs(2);
 /// So many failures in a row with one code, and none stored: it is not the objects.
 const DENIED_IN_A_ROW: u32 = 20;
@@ -149,6 +149,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         Ok(finished)
     }
 
+    /// While a group is published and committed, what follows is fetched: one group at a time, in the order in which
+    /// its objects came.
     async fn fetch_all(
         &self,
         progress: &mut Progress,
@@ -157,28 +159,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         rest: &mut Commit,
         again: &mut Vec<Want>,
     ) -> Result<bool, Error> {
-        let mut waiting = iter(wants);
-        let mut in_flight = FuturesUnordered::new();
+        let mut flow = Flow::of(wants, self.rules.in_flight, |want| self.transfer(want), &task.stop);
         let mut group = Group::new();
         loop {
-            while in_flight.len() < self.rules.in_flight.max(1)
-                && let Some(want) = waiting.next().await
-            {
-                in_flight.push(self.transfer(want));
-            }
             let (want, fetch, gets) = tokio::select! {
                 biased;
-                () = task.stop.cancelled() => {
-                    // What is fetched is kept; what is under way is abandoned and found again.
-                    self.store(progress, &mut group, again).await?;
-                    return Ok(false);
-                }
-                next = in_flight.next() => match next {
+                next = flow.next() => match next {
                     Some(next) => next,
                     None => break,
                 },
                 () = sleep_until(group.due), if !group.got.is_empty() => {
-                    self.store(progress, &mut group, again).await?;
+                    flow.beside(self.store(progress, &mut group, again)).await?;
                     continue;
                 }
             };
@@ -189,11 +180,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 return Err(error);
             }
             if group.is_full() {
-                self.store(progress, &mut group, again).await?;
+                flow.beside(self.store(progress, &mut group, again)).await?;
             }
         }
+        // When it was told to stop: what is fetched is kept; what is under way is abandoned and found again.
         self.store(progress, &mut group, again).await?;
-        Ok(true)
+        Ok(flow.is_finished())
     }
 
     /// Sorts one outcome into the group or the rest; an error ends the pass.

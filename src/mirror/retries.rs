@@ -1,5 +1,7 @@
 //! Tries objects again that failed before, each on its own schedule.
 
+use std::sync::atomic::AtomicU64;
+
 use super::outcome::{Fetch, Want, is_deleted};
 use super::{Mirror, Progress, Task};
 use crate::destination::Destination;
@@ -44,7 +46,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn is_gone(&self, progress: &mut Progress, want: &Want) -> bool {
         let key = &want.listed.key;
         let request = ListRequest { prefix: key.clone(), ..ListRequest::default() };
-        let Ok(page) = self.list_patiently(progress, Scope::Poll, &request).await else { return false };
+        let lists = AtomicU64::new(0);
+        let page = self.list_patiently(&progress.stream, &request, &lists).await;
+        progress.listed(Scope::Poll, lists.into_inner());
+        let Ok(page) = page else { return false };
         // A key sorts before all others that start with it.
         page.objects.first().map_or(page.next.is_none(), |first| first.key != *key)
     }

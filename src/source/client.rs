@@ -133,16 +133,15 @@ fn check_pem(pem: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Time limits of a request: 5 s for the connection, `first_byte` for the answer to begin, and `whole` for all
+/// A connection that is not there by then is given up.
+pub const CONNECT: Duration = Duration::from_secs(5);
+
+/// Time limits of a request: [`CONNECT`] for the connection, `first_byte` for the answer to begin, and `whole` for all
 /// of it.
 ///
 /// The body of an object is not part of the whole: it may take as long as it keeps coming.
 pub fn timeouts(first_byte: Duration, whole: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .read_timeout(first_byte)
-        .operation_attempt_timeout(whole)
-        .build()
+    TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(first_byte).operation_attempt_timeout(whole).build()
 }
 
 /// The mend of a connection that could not be made, or was not answered.
@@ -177,27 +176,44 @@ impl Failure {
         E: StdError + ProvideErrorMetadata + 'static,
     {
         let response = error.raw_response();
-        let status = response.map(|response| response.status().as_u16());
         let service = error.as_service_error();
+        let message = service.and_then(|service| service.message()).map_or_else(|| chain(error), str::to_owned);
         let code = match (service.and_then(|service| service.code()), error) {
-            (Some(code), _) => code.to_owned(),
-            (None, SdkError::TimeoutError(_)) => "Timeout".to_owned(),
-            (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => "Timeout".to_owned(),
-            (None, SdkError::DispatchFailure(_)) if is_untrusted(error) => "UntrustedCertificate".to_owned(),
-            (None, SdkError::DispatchFailure(failure)) if failure.is_user() => "NotSent".to_owned(),
-            (None, SdkError::DispatchFailure(_)) => "ConnectionFailed".to_owned(),
-            (None, SdkError::ConstructionFailure(_)) => "NotSent".to_owned(),
-            (None, _) => match status {
-                Some(status) if status >= 300 => format!("HTTP {status}"),
-                _ => "MalformedAnswer".to_owned(),
+            (Some(code), _) => code,
+            (None, SdkError::TimeoutError(_)) => "Timeout",
+            (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => "Timeout",
+            (None, SdkError::DispatchFailure(_)) if is_untrusted(error) => "UntrustedCertificate",
+            (None, SdkError::DispatchFailure(failure)) if failure.is_user() => "NotSent",
+            (None, SdkError::DispatchFailure(_)) => "ConnectionFailed",
+            (None, SdkError::ConstructionFailure(_)) => "NotSent",
+            (None, _) => match response {
+                Some(response) => return Self::answered(response, None, message),
+                None => "MalformedAnswer",
             },
         };
-        let message = service.and_then(|service| service.message()).map_or_else(|| chain(error), str::to_owned);
-        let headers = response.map(HttpResponse::headers);
-        let region = response.and_then(bucket_region).map(String::into_boxed_str);
-        let served_at = response.and_then(answer::date);
-        let request_id = headers.and_then(|h| h.request_id()).map(str::to_owned);
-        Self { status, code, message, request_id, region, served_at }
+        match response {
+            Some(response) => Self::answered(response, Some(code), message),
+            None => Self { code: code.to_owned(), message, ..Self::default() },
+        }
+    }
+
+    /// A failure that the service answered with: its code, where it gave one, and what is to be said of it.
+    pub fn answered(response: &HttpResponse, code: Option<&str>, message: String) -> Self {
+        let status = response.status().as_u16();
+        let unnamed = || if status >= 300 { format!("HTTP {status}") } else { "MalformedAnswer".to_owned() };
+        Self {
+            status: Some(status),
+            code: code.map_or_else(unnamed, str::to_owned),
+            message,
+            request_id: response.headers().request_id().map(str::to_owned),
+            region: bucket_region(response).map(String::into_boxed_str),
+            served_at: answer::date(response),
+        }
+    }
+
+    /// Whether it is the trouble of the server that was asked, and another may do better.
+    pub fn is_the_servers_own(&self) -> bool {
+        matches!(self.status, Some(500 | 502 | 503 | 504)) || self.code == "RequestTimeout"
     }
 
     /// The report of this failure for an operation on a subject.

@@ -8,7 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, IdentityCache, Region, StalledStreamProtectionConfig};
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::get_object::{GetObjectInput, GetObjectOutput};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{ChecksumMode, EncodingType, Object, ObjectStorageClass, ServerSideEncryption};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -16,11 +16,12 @@ use aws_smithy_types::retry::RetryConfig;
 use tracing::warn;
 
 use self::explain::{Bucket, Operation};
+use self::get::{Get, Getter};
 use super::client::answer::{Bounded, EndsIn, ServedAt};
 use super::client::measure::Measured;
 use super::client::{Failure, timeouts, timestamp};
 use super::{FetchRequest, Fetched, ListPage, ListRequest, Source};
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config;
 use crate::error::{Class, Error};
 use crate::key::decode_listed;
@@ -30,6 +31,7 @@ use crate::role::Keeper;
 mod body;
 mod delete;
 mod explain;
+mod get;
 pub mod probe;
 
 pub use self::explain::class_of;
@@ -47,6 +49,8 @@ const WHOLE_ANSWER: Duration = Duration::from_secs(30);
 /// to the wrong region once more to the right one. Nothing else is retried here.
 pub struct S3Source {
     client: Client,
+    /// Makes the GETs of ordinary buckets; the SDK makes all else.
+    getter: Option<Getter>,
     bucket: Bucket,
     keeper: Arc<Keeper>,
     /// Where the bucket turned out to be, when that is not where the configuration says.
@@ -78,6 +82,7 @@ impl S3Source {
     /// `AWS_ENDPOINT_URL` does not count: only the configuration names another endpoint.
     pub fn new(source: &config::Source, keeper: Arc<Keeper>, http: SharedHttpClient) -> Self {
         Self {
+            getter: Getter::new(source, &http),
             client: Client::from_conf(client(source, http).build()),
             bucket: Bucket::of(source),
             keeper,
@@ -87,6 +92,12 @@ impl S3Source {
             removes: AtomicU64::new(0),
             measured: Operations::of(&source.name),
         }
+    }
+
+    /// The same, with every request made by the SDK alone: what the other way is compared with.
+    #[must_use]
+    pub fn by_the_sdk_alone(self) -> Self {
+        Self { getter: None, ..self }
     }
 
     /// How many requests were made so far, failed ones included.
@@ -152,13 +163,33 @@ impl S3Source {
             .interceptor(Bounded::Always)
             .interceptor(EndsIn("</ListBucketResult>"))
             .config_override(attempt.config());
-        let answer = self.measured.list.time(operation.send()).await;
-        let answer = answer.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+        let sent_at = SystemClock.now();
+        let answer = self.measured.list.time(operation.send()).await.map_err(|error| Failure::of(&error));
+        let told = answer.as_ref().map_or_else(|failure| failure.served_at, |_| served_at.get());
+        if let (Some(getter), Some(told)) = (&self.getter, told) {
+            getter.told(told, sent_at, SystemClock.now());
+        }
+        let answer = answer.map_err(Outcome::Failed)?;
         page(&self.bucket, request, answer, served_at.get()).map_err(Outcome::Final)
     }
 
     async fn fetch_once(&self, request: &FetchRequest, attempt: &Try) -> Result<Fetched, Outcome> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
+        let sending = async {
+            let answer = match &self.getter {
+                Some(getter) => getter.get(self.get(request, attempt)).await,
+                None => None,
+            };
+            match answer {
+                Some(answer) => answer,
+                None => self.fetch_by_the_sdk(request, attempt).await,
+            }
+        };
+        let answer = self.measured.get.time(sending).await.map_err(Outcome::Failed)?;
+        fetched(&request.key, answer).map_err(Outcome::Failed)
+    }
+
+    async fn fetch_by_the_sdk(&self, request: &FetchRequest, attempt: &Try) -> Result<GetObjectOutput, Failure> {
         let operation = self
             .client
             .get_object()
@@ -170,9 +201,18 @@ impl S3Source {
             .customize()
             .interceptor(Bounded::Failures)
             .config_override(attempt.config());
-        let answer = self.measured.get.time(operation.send()).await;
-        let answer = answer.map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-        fetched(&request.key, answer).map_err(Outcome::Failed)
+        operation.send().await.map_err(|error| Failure::of(&error))
+    }
+
+    /// The same request for the getter, which knows its bucket.
+    fn get<'a>(&'a self, request: &FetchRequest, attempt: &'a Try) -> Get<'a> {
+        let input = GetObjectInput::builder()
+            .set_expected_bucket_owner(self.bucket.owner.clone())
+            .key(&request.key)
+            .set_if_match(request.if_match.as_ref().and_then(tag))
+            .checksum_mode(ChecksumMode::Enabled);
+        let region = attempt.region.as_deref().unwrap_or(&self.bucket.region);
+        Get { input, credentials: &attempt.credentials, region }
     }
 }
 

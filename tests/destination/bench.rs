@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::stream;
 use trailsync::config;
+use trailsync::content::Asked;
 use trailsync::destination::bucket::{Bucket, name};
 use trailsync::destination::local::{Found, Local};
 use trailsync::destination::memory::Memory;
@@ -224,8 +225,10 @@ pub fn version(key: &str) -> Place {
 
 pub async fn item<D: Destination>(at: &D, key: &str, bytes: impl Into<Bytes>) -> Item<D::Handle> {
     let bytes = bytes.into();
-    let staged =
-        at.stage(body(bytes.clone()), bytes.len() as u64, false).await.unwrap_or_else(|error| panic!("{error}"));
+    let staged = at
+        .stage(body(bytes.clone()), bytes.len() as u64, Asked::all(false))
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
     Item { place: first(key), staged, metadata: None }
 }
 

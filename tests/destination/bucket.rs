@@ -3,6 +3,7 @@
 use fakeaws::{BucketSpec, Fault, Op, Sse, policies};
 use serde_json::json;
 use trailsync::config::ObjectLock;
+use trailsync::content::Asked;
 use trailsync::destination::{Destination as _, Item, Published};
 use trailsync::error::Class;
 use trailsync::object::Metadata;
@@ -42,7 +43,7 @@ async fn a_service_that_takes_no_notice_of_conditions_is_refused_before_anything
     let at = bench.open().await;
     let error = at.prepare().await.unwrap_err();
     assert_eq!((error.class(), error.code()), (Class::Stream, "NoConditionalWrites"), "{error}");
-    assert!(at.stage(crate::bench::body("x"), 1, false).await.is_err());
+    assert!(at.stage(crate::bench::body("x"), 1, Asked::all(false)).await.is_err());
     assert!(bench.copies(&at).is_empty());
     bench.shared.world.faults().clear();
     assert_eq!(publish(&at, "a.gz", "x").await.unwrap(), Published::New, "it goes on by itself");
@@ -242,7 +243,7 @@ async fn a_bucket_without_object_lock_is_refused_where_retention_is_configured()
     let error = at.prepare().await.unwrap_err();
     assert_eq!(error.class(), Class::Stream);
     assert!(error.to_string().contains("made with Object Lock"), "{error}");
-    let staged = at.stage(crate::bench::body("x"), 1, false).await;
+    let staged = at.stage(crate::bench::body("x"), 1, Asked::all(false)).await;
     assert!(staged.is_err() && bench.copies(&at).is_empty(), "nothing is stored that could be deleted");
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use trailsync::content;
+use trailsync::content::{self, Asked};
 use trailsync::destination::{Destination as _, Item, Published};
 use trailsync::error::{Class, Error, Report};
 use trailsync::object::Metadata;
@@ -109,7 +109,7 @@ pub async fn a_thousand_objects_are_published_at_once_and_each_gets_its_own_answ
 pub async fn large_bodies_are_hashed_as_they_come(bench: &impl Bench) {
     let at = bench.open().await;
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let staged = at.stage(body(bytes.clone()), bytes.len() as u64, true).await.unwrap();
+    let staged = at.stage(body(bytes.clone()), bytes.len() as u64, Asked::all(true)).await.unwrap();
     assert_eq!(staged.content, content::of(&bytes, true));
     let item = Item { place: first("big.gz"), staged, metadata: None };
     assert_eq!(at.publish(vec![item]).await.unwrap(), [Published::New]);
@@ -136,12 +136,12 @@ pub async fn small_files_of_our_own_are_replaced_and_are_no_copies(bench: &impl 
 pub async fn a_body_of_another_length_or_with_an_error_leaves_nothing(bench: &impl Bench) {
     let at = bench.open().await;
     for (sent, promised) in [(3, 4), (3, 2), (600_000, 600_001), (600_000, 599_999), (600_000, 0), (0, 1)] {
-        let error = at.stage(body(vec![7; sent]), promised, false).await.err().unwrap();
+        let error = at.stage(body(vec![7; sent]), promised, Asked::all(false)).await.err().unwrap();
         assert_eq!(error.class(), Class::Transient, "{error}");
     }
     for good in [0, 100, 600_000] {
         let broken = stream::once(async { Err(Error::of(Class::Credentials, Report::new("GetObject", "k", "reset"))) });
-        let error = at.stage(Box::pin(body(vec![7; good]).chain(broken)), 1_000_000, true).await.err().unwrap();
+        let error = at.stage(Box::pin(body(vec![7; good]).chain(broken)), 1_000_000, Asked::all(true)).await.err().unwrap();
         assert_eq!(error.class(), Class::Credentials, "errors of the body pass through");
     }
     assert_eq!((bench.copies(&at).len(), bench.staged()), (0, 0));
@@ -154,7 +154,7 @@ pub async fn what_is_staged_is_not_visible_and_what_is_dropped_is_gone(bench: &i
     assert_eq!((bench.copies(&at).len(), bench.staged()), (0, 0));
 
     let endless = Box::pin(body(vec![7; 600_000]).chain(stream::pending()));
-    let stage = at.stage(endless, 1_000_000, false);
+    let stage = at.stage(endless, 1_000_000, Asked::all(false));
     assert!(tokio::time::timeout(Duration::from_millis(200), stage).await.is_err());
     assert_eq!(bench.staged(), 0, "a stage that was cancelled");
 }

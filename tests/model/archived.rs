@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use fakeaws::{BucketSpec, FakeAws, Fault, FaultId, Op, World, policies};
 use trailsync::clock::SystemClock;
 use trailsync::config::{Credentials, Endpoints, OwnBucket, Source};
+use trailsync::content::Asked;
 use trailsync::destination::bucket::{self, Bucket, Handle, name};
 use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged, Sum, sidecar};
 use trailsync::error::{Class, Error, Report};
@@ -164,14 +165,14 @@ impl Vault for Archived {
 impl Destination for Faulty {
     type Handle = Handle;
 
-    async fn stage(&self, body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
         let failing = {
             let mut state = self.vault.state();
             let failing = state.failing_stages > 0;
             state.failing_stages = state.failing_stages.saturating_sub(1);
             failing
         };
-        if failing { Err(failed("stage")) } else { self.bucket.stage(body, expected_size, inflate).await }
+        if failing { Err(failed("stage")) } else { self.bucket.stage(body, expected_size, asked).await }
     }
 
     async fn publish(&self, mut batch: Vec<Item<Handle>>) -> Result<Vec<Published>, Error> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use trailsync::config;
+use trailsync::content::Asked;
 use trailsync::destination::local::{Handle, Local};
 use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged, Sum};
 use trailsync::error::{Class, Error, Report};
@@ -181,9 +182,9 @@ fn paths_below(dir: &Path) -> Vec<String> {
 impl Destination for Disk {
     type Handle = Handle;
 
-    async fn stage(&self, body: Body, expected_size: u64, inflate: bool) -> Result<Staged<Handle>, Error> {
+    async fn stage(&self, body: Body, expected_size: u64, asked: Asked) -> Result<Staged<Handle>, Error> {
         self.state().begin_stage()?;
-        self.local().stage(body, expected_size, inflate).await
+        self.local().stage(body, expected_size, asked).await
     }
 
     async fn publish(&self, mut batch: Vec<Item<Handle>>) -> Result<Vec<Published>, Error> {

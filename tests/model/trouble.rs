@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trailsync::clock::{ManualClock, Timestamp};
+use trailsync::content::Asked;
 use trailsync::destination::memory::Memory;
 use trailsync::destination::{Destination, Item, Place};
 use trailsync::error::{Class, Error, Report};
@@ -135,7 +136,7 @@ async fn a_place_that_is_taken_is_a_conflict_and_one_that_is_taken_twice_a_failu
 
 async fn occupy(vault: &Memory, key: &str, version: Option<String>) {
     let body = Box::pin(futures_util::stream::iter([Ok(Bytes::from_static(b"theirs"))]));
-    let staged = vault.stage(body, 6, false).await.unwrap();
+    let staged = vault.stage(body, 6, Asked::all(false)).await.unwrap();
     let place = Place { key: key.to_owned(), version };
     vault.publish(vec![Item { place, staged, metadata: None }]).await.unwrap();
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use trailsync::content::Asked;
 use trailsync::destination::{Destination, Item, Place, Published, Reread, Staged, Sum};
 use trailsync::error::{Class, Error};
 use trailsync::object::Content;
@@ -158,8 +159,8 @@ impl<S: Source> Source for Wired<S> {
 impl<D: Destination> Destination for Wired<D> {
     type Handle = D::Handle;
 
-    async fn stage(&self, body: Body, expected_size: u64, inflate: bool) -> Result<Staged<D::Handle>, Error> {
-        let staged = self.end.stage(body, expected_size, inflate).await;
+    async fn stage(&self, body: Body, expected_size: u64, asked: Asked) -> Result<Staged<D::Handle>, Error> {
+        let staged = self.end.stage(body, expected_size, asked).await;
         if let Err(error) = &staged {
             let ours = matches!(error.code(), "EIO" | "ENOSPC");
             self.wire.0.tally.count(if ours { "not staged" } else { "body damaged" });

@@ -14,6 +14,7 @@ use trailsync::source::s3::S3Source;
 
 use crate::account::Shared;
 use crate::suite::{read, under, whole};
+use crate::twins::road;
 
 const DATE: &str = "Date: Wed, 04 Mar 2026 05:06:07 GMT\r\n";
 
@@ -62,7 +63,7 @@ pub fn bucket_of(mut source: Source) -> S3Source {
     let environment = BTreeMap::from([("ID".to_owned(), "AKIA".to_owned()), ("SECRET".to_owned(), "s".to_owned())]);
     let process = Process::new(Arc::new(SystemClock), environment);
     let keeper = Keeper::connect(&source, &process, 1).unwrap();
-    S3Source::new(&source, keeper, process.http.get(&source.endpoints).unwrap())
+    road(S3Source::new(&source, keeper, process.http.get(&source.endpoints).unwrap()))
 }
 
 fn http(status: &str, headers: &str, body: &str) -> String {
@@ -217,3 +218,18 @@ async fn trailers_after_a_checksummed_body_are_passed_over() {
     assert_eq!((error.class(), error.code()), (Class::Transient, "MalformedAnswer"));
     assert!(error.to_string().contains("no length"), "{error}");
 }
+
+crate::again_by_the_sdk_alone![
+    a_listed_key_that_is_not_utf8_is_named_as_it_was_sent,
+    keys_are_decoded_only_when_the_service_says_that_it_encoded_them,
+    a_listed_object_without_its_parts_is_a_malformed_answer,
+    a_page_cut_anywhere_is_not_taken_for_a_whole_one,
+    an_error_in_an_answer_that_says_ok_is_an_error,
+    an_error_without_a_body_goes_by_its_status,
+    regions_that_point_at_each_other_are_followed_once,
+    an_answer_that_is_not_http_is_transient,
+    metadata_that_is_not_utf8_does_not_make_an_object_unreadable,
+    checksums_of_parts_and_nonsense_are_not_said_to_be_checked,
+    encryption_decides_whether_a_tag_is_an_md5,
+    trailers_after_a_checksummed_body_are_passed_over,
+];

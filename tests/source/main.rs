@@ -3,6 +3,16 @@
 #[path = "../support/account.rs"]
 mod account;
 
+/// Runs tests of one file once more, with every request made by the SDK alone: there is nothing that only one way does.
+macro_rules! again_by_the_sdk_alone {
+    ($($name:ident),* $(,)?) => {
+        mod by_the_sdk_alone {
+            $(#[test] fn $name() { crate::twins::BY_THE_SDK_ALONE.set(true); super::$name(); })*
+        }
+    };
+}
+pub(crate) use again_by_the_sdk_alone;
+
 mod answers;
 mod faults;
 mod roads;
@@ -19,6 +29,9 @@ macro_rules! checks {
     ($($name:ident),* $(,)?) => {
         mod memory { $(#[tokio::test] async fn $name() { crate::suite::$name(&super::Memory::new().await).await; })* }
         mod over_s3 { $(#[tokio::test] async fn $name() { crate::suite::$name(&super::S3::new().await).await; })* }
+        mod over_s3_by_the_sdk_alone {
+            $(#[tokio::test] async fn $name() { crate::suite::$name(&super::S3::by_the_sdk_alone().await).await; })*
+        }
     };
 }
 

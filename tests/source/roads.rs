@@ -99,3 +99,8 @@ async fn a_proxy_is_used_as_configured_and_not_for_this_machine() {
     source_at("http://127.0.0.1:9").await.list(&under("p/")).await.unwrap_err();
     assert_eq!(lines.lock().unwrap().len(), 1);
 }
+
+crate::again_by_the_sdk_alone![
+    every_partition_and_kind_of_endpoint_has_its_regional_hosts,
+    a_proxy_is_used_as_configured_and_not_for_this_machine,
+];

@@ -12,6 +12,7 @@ use trailsync::source::{FetchRequest, ListRequest, Source as _};
 
 use crate::account::{BUCKET, Shared};
 use crate::suite::{read, under, whole};
+use crate::twins::road;
 
 const KEY: &str = "AWSLogs/222222222222/CloudTrail/eu-west-1/2026/01/01/x.json.gz";
 const PREFIX: &str = "AWSLogs/222222222222/";
@@ -20,7 +21,7 @@ const PREFIX: &str = "AWSLogs/222222222222/";
 async fn bucket() -> (Shared, S3Source) {
     let shared = Shared::own_logs().await;
     shared.world.put_object(BUCKET, KEY, ObjectSpec::bytes("0123456789"));
-    let bucket = shared.bucket(&shared.source("", "accounts = [\"222222222222\"]"));
+    let bucket = road(shared.bucket(&shared.source("", "accounts = [\"222222222222\"]")));
     bucket.list(&under(PREFIX)).await.expect("a listing");
     (shared, bucket)
 }
@@ -81,6 +82,7 @@ async fn a_session_that_stays_refused_is_not_renewed_again_and_again() {
 async fn a_session_that_expires_by_the_servers_clock_alone_is_replaced() {
     let (shared, _) = bucket().await;
     let (keeper, bucket) = shared.kept_bucket(&shared.source("", ""));
+    let bucket = road(bucket);
     let running = keeper.clone();
     let task = tokio::spawn(async move { running.run(CancellationToken::new()).await });
     bucket.list(&under(PREFIX)).await.unwrap();
@@ -106,7 +108,7 @@ async fn revoked_sessions_are_replaced_and_a_removed_role_is_told_as_such() {
     bucket.list(&under(PREFIX)).await.unwrap();
 
     let shared = Shared::own_logs().await;
-    let bucket = shared.bucket(&shared.source("", ""));
+    let bucket = road(shared.bucket(&shared.source("", "")));
     bucket.list(&under(PREFIX)).await.unwrap();
     shared.world.remove_role(&shared.role);
     let error = bucket.list(&under(PREFIX)).await.unwrap_err();
@@ -119,13 +121,13 @@ async fn a_bucket_in_another_region_is_followed_once_and_remembered() {
     let (shared, _) = bucket().await;
     let mut source = shared.source("", "accounts = [\"222222222222\"]");
     source.region = "us-east-2".to_owned();
-    let bucket = shared.bucket(&source);
+    let bucket = road(shared.bucket(&source));
     bucket.list(&under(PREFIX)).await.unwrap();
     assert_eq!(bucket.requests().lists, 2);
     bucket.list(&under(PREFIX)).await.unwrap();
     assert_eq!(bucket.requests().lists, 3);
     source.region = "cn-north-1".to_owned();
-    let bucket = shared.bucket(&source);
+    let bucket = road(shared.bucket(&source));
     let error = bucket.list(&under(PREFIX)).await.unwrap_err();
     assert_eq!((error.class(), bucket.requests().lists), (Class::Stream, 1), "{error}");
     assert!(error.to_string().contains("set `region = \"eu-west-1\"`"), "{error}");
@@ -150,7 +152,7 @@ async fn the_bucket_of_somebody_else_is_refused_with_a_hint() {
     let (shared, _) = bucket().await;
     let mut source = shared.source("", "accounts = [\"222222222222\"]");
     source.bucket_owner = Some("999999999999".to_owned());
-    let error = shared.bucket(&source).list(&under(PREFIX)).await.unwrap_err();
+    let error = road(shared.bucket(&source)).list(&under(PREFIX)).await.unwrap_err();
     assert_eq!((error.class(), error.code()), (Class::Stream, "AccessDenied"));
     assert!(error.to_string().contains("the bucket is not account 999999999999's"), "{error}");
 }
@@ -160,7 +162,7 @@ async fn a_bucket_that_does_not_exist_is_named() {
     let shared = Shared::all_logs().await;
     let mut source = shared.source("session_policy = false\n", "");
     source.bucket = "no-such-bucket".to_owned();
-    let error = shared.bucket(&source).list(&under(PREFIX)).await.unwrap_err();
+    let error = road(shared.bucket(&source)).list(&under(PREFIX)).await.unwrap_err();
     assert_eq!(error.class(), Class::Stream, "{error}");
 }
 
@@ -173,7 +175,7 @@ async fn without_a_role_the_buckets_own_policy_is_enough() {
     let all =
         policies::with(&policies::nothing(), serde_json::json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}));
     assert!(shared.world.set_user_policy(reader, all));
-    let bucket = shared.bucket(&shared.source_without_role());
+    let bucket = road(shared.bucket(&shared.source_without_role()));
     assert_eq!(bucket.list(&under(PREFIX)).await.unwrap().objects.len(), 1);
     bucket.fetch(&whole(KEY)).await.map(drop).unwrap();
     assert_eq!(shared.world.counters().total(Op::AssumeRole), 0);
@@ -215,7 +217,7 @@ async fn under_kms_a_tag_is_no_md5_and_a_missing_permission_names_the_key() {
     let key = "arn:aws:kms:eu-west-1:111111111111:key/1";
     shared.allow(policies::with_decrypt(&policies::read_all(BUCKET), key));
     shared.world.put_object(BUCKET, KEY, ObjectSpec::bytes("hello").kms(key));
-    let bucket = shared.bucket(&shared.source("", ""));
+    let bucket = road(shared.bucket(&shared.source("", "")));
     let fetched = bucket.fetch(&whole(KEY)).await.unwrap();
     assert!(!fetched.etag_is_md5);
     assert_eq!(read(fetched.body).await.unwrap(), b"hello");
@@ -351,3 +353,28 @@ async fn a_pass_of_many_small_objects_at_once_shares_connections() {
         assert_eq!(body.unwrap(), key.as_bytes());
     }
 }
+
+crate::again_by_the_sdk_alone![
+    failures_have_their_class_and_are_not_retried,
+    a_refused_session_is_renewed_once_and_the_request_made_again,
+    a_session_that_stays_refused_is_not_renewed_again_and_again,
+    a_session_that_expires_by_the_servers_clock_alone_is_replaced,
+    revoked_sessions_are_replaced_and_a_removed_role_is_told_as_such,
+    a_bucket_in_another_region_is_followed_once_and_remembered,
+    a_redirect_to_another_host_is_not_followed,
+    the_bucket_of_somebody_else_is_refused_with_a_hint,
+    a_bucket_that_does_not_exist_is_named,
+    without_a_role_the_buckets_own_policy_is_enough,
+    every_checksum_of_the_whole_object_is_checked_while_it_streams,
+    an_old_object_without_a_checksum_is_not_said_to_be_checked,
+    under_kms_a_tag_is_no_md5_and_a_missing_permission_names_the_key,
+    a_body_that_breaks_at_any_byte_is_an_error_of_the_body,
+    a_body_that_is_cut_with_its_length_is_found_by_its_checksum,
+    a_stalled_body_is_given_up_within_twenty_seconds,
+    a_reader_that_is_slow_itself_is_not_taken_for_a_stalled_body,
+    a_listing_that_would_never_end_ends_the_stream,
+    a_page_that_is_no_xml_is_transient_and_a_giant_one_is_cut_short,
+    a_giant_page_of_attributes_below_the_limit_takes_seconds_not_minutes,
+    the_services_clock_is_read_from_its_answers,
+    a_pass_of_many_small_objects_at_once_shares_connections,
+];

@@ -9,6 +9,7 @@ use trailsync::source::Source as _;
 
 use crate::account::{BUCKET, Shared};
 use crate::suite::{read, under, whole};
+use crate::twins::road;
 
 /// A log in memory.
 #[derive(Clone, Default)]
@@ -41,6 +42,7 @@ async fn nothing_that_is_logged_at_trace_holds_a_key_or_token() {
     let key = "AWSLogs/222222222222/x.json.gz";
     shared.world.put_object(BUCKET, key, ObjectSpec::bytes("x"));
     let (keeper, bucket) = shared.kept_bucket(&shared.source("", "accounts = [\"222222222222\"]"));
+    let bucket = road(bucket);
     bucket.list(&under("AWSLogs/222222222222/")).await.unwrap();
     read(bucket.fetch(&whole(key)).await.unwrap().body).await.unwrap();
     shared.world.faults().inject(Fault::ExpiredToken).on(Op::GetObject).always();
@@ -64,3 +66,5 @@ async fn nothing_that_is_logged_at_trace_holds_a_key_or_token() {
         }
     }
 }
+
+crate::again_by_the_sdk_alone![nothing_that_is_logged_at_trace_holds_a_key_or_token,];

@@ -85,3 +85,9 @@ async fn a_server_without_tls_is_not_spoken_to() {
     let error = bucket.await.list(&under("p/")).await.unwrap_err();
     assert_eq!((error.class(), error.code()), (Class::Transient, "ConnectionFailed"), "{error}");
 }
+
+crate::again_by_the_sdk_alone![
+    a_private_authority_is_trusted_when_it_is_configured,
+    expired_unknown_and_misnamed_servers_end_the_stream,
+    a_server_without_tls_is_not_spoken_to,
+];

@@ -1,5 +1,7 @@
 //! The twins, and what a check needs to arrange in them.
 
+use std::cell::Cell;
+
 use fakeaws::{ObjectSpec, policies};
 use serde_json::json;
 use trailsync::clock::{Timestamp, shift};
@@ -81,6 +83,16 @@ impl Twin for Memory {
     }
 }
 
+thread_local! {
+    /// The tests of this thread make every request by the SDK alone.
+    pub static BY_THE_SDK_ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The bucket as it is to be asked in this test.
+pub fn road(bucket: S3Source) -> S3Source {
+    if BY_THE_SDK_ALONE.get() { bucket.by_the_sdk_alone() } else { bucket }
+}
+
 pub struct S3 {
     shared: Shared,
     source: S3Source,
@@ -91,6 +103,11 @@ impl S3 {
         let shared = Shared::all_logs().await;
         let source = shared.bucket(&shared.source("session_policy = false\n", ""));
         Self { shared, source }
+    }
+
+    pub async fn by_the_sdk_alone() -> Self {
+        let S3 { shared, source } = Self::new().await;
+        Self { shared, source: source.by_the_sdk_alone() }
     }
 }
 

@@ -154,7 +154,7 @@ impl Upload<'_> {
                     .content_length(i64::try_from(self.content.size).unwrap_or(i64::MAX))
                     .checksum_sha256(&sha256)
                     // Demanded where Object Lock is, be it by the bucket's own default (PutObject of the S3 reference).
-                    .content_md5(BASE64.encode(self.content.md5))
+                    .set_content_md5(self.content.md5.map(|md5| BASE64.encode(md5)))
                     .set_metadata(self.metadata.map(|metadata| metadata.clone().into_iter().collect()))
                     .set_storage_class(self.manner.storage_class.clone())
                     .set_server_side_encryption(self.manner.sse.clone())

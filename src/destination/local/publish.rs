@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::AtFlags;
 use rustix::io::{Errno, Result as SystemResult};
 
+use crate::content::Asked;
 use crate::destination::{Item, Published, sidecar, wrong_version};
 use crate::error::Error;
 use crate::failpoint::reached;
@@ -55,7 +56,7 @@ pub fn publish(tree: &Arc<Tree>, batch: Vec<Item<Handle>>) -> Result<Vec<Publish
 /// Publishes one small file of our own over what was there.
 pub fn keep(tree: &Arc<Tree>, path: &str, bytes: &[u8]) -> Result<(), Error> {
     let fault = |errno| failed("keep", tree.shown(path), errno);
-    let mut writer = Writer::create(tree, false).map_err(fault)?;
+    let mut writer = Writer::create(tree, PLAIN).map_err(fault)?;
     writer.write(bytes).map_err(fault)?;
     let (_, mut staged) = writer.finish_durably().map_err(fault)?;
     reached("keep_synced");
@@ -65,6 +66,9 @@ pub fn keep(tree: &Arc<Tree>, path: &str, bytes: &[u8]) -> Result<(), Error> {
     reached("keep_renamed");
     tree.sync_dirs([directory], &staged.witness).map_err(fault)
 }
+
+/// What is asked about small files of our own: they are compared by their SHA-256.
+const PLAIN: Asked = Asked { inflate: false, md5: false };
 
 /// An object, its metadata, and the directory of both.
 struct Planned {
@@ -106,7 +110,7 @@ impl Planned {
 
 impl Piece {
     fn staged(tree: &Arc<Tree>, name: &str, bytes: &[u8]) -> SystemResult<Self> {
-        let mut writer = Writer::create(tree, false)?;
+        let mut writer = Writer::create(tree, PLAIN)?;
         writer.write(bytes)?;
         let (content, staged) = writer.finish()?;
         Ok(Self { name: name.to_owned(), content, staged })

@@ -8,7 +8,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
 
-use crate::content::Hashing;
+use crate::content::{Asked, Hashing};
 use crate::object::Content;
 
 use super::fault::errno;
@@ -34,13 +34,18 @@ pub struct Writer {
 
 impl Writer {
     /// Starts an empty file with its final rights.
-    pub fn create(tree: &Arc<Tree>, inflate: bool) -> Result<Self> {
+    pub fn create(tree: &Arc<Tree>, asked: Asked) -> Result<Self> {
+        Self::create_with(tree, asked, Vec::new())
+    }
+
+    /// The same, with a buffer that may have been used before.
+    pub fn create_with(tree: &Arc<Tree>, asked: Asked, buffer: Vec<u8>) -> Result<Self> {
         let witness = tree.witness();
         let name = random_name();
         let file = open_beneath(tree.stage(), &name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
         let staged = StagedFile { tree: tree.clone(), name, witness, here: true };
         tree.access.file(&file)?;
-        Ok(Self { file: File::from(file), hashing: Hashing::new(inflate), staged })
+        Ok(Self { file: File::from(file), hashing: Hashing::asked(asked, buffer), staged })
     }
 
     /// Appends bytes.
@@ -53,10 +58,17 @@ impl Writer {
     ///
     /// That happens before the descriptor is closed: one that is opened later may not learn of an error.
     pub fn finish(self) -> Result<(Content, StagedFile)> {
-        match self.staged.tree.durability {
-            Durability::Each => self.finish_durably(),
-            Durability::Together => Ok((self.hashing.finish(), self.staged)),
+        let (content, staged, _) = self.finish_with_buffer()?;
+        Ok((content, staged))
+    }
+
+    /// The same, and the buffer for the next file.
+    pub fn finish_with_buffer(self) -> Result<(Content, StagedFile, Vec<u8>)> {
+        if self.staged.tree.durability == Durability::Each {
+            rustix::fs::fsync(&self.file)?;
         }
+        let (content, buffer) = self.hashing.finish_with_buffer();
+        Ok((content, self.staged, buffer))
     }
 
     /// Ends the file and makes its bytes durable at once.

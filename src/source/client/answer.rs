@@ -56,7 +56,7 @@ impl Intercept for ServedAt {
 }
 
 /// The `Date` header of an answer.
-pub(super) fn date(response: &HttpResponse) -> Option<Timestamp> {
+pub(in crate::source) fn date(response: &HttpResponse) -> Option<Timestamp> {
     let date = DateTime::from_str(response.headers().get("date")?, Format::HttpDate).ok()?;
     timestamp(&date)
 }
@@ -92,12 +92,18 @@ impl Intercept for Bounded {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let response = context.response_mut();
-        let streamed = *self == Self::Failures && response.status().is_success();
+        self.bound(context.response_mut());
+        Ok(())
+    }
+}
+
+impl Bounded {
+    /// Bounds the body of an answer.
+    pub(in crate::source) fn bound(self, response: &mut HttpResponse) {
+        let streamed = self == Self::Failures && response.status().is_success();
         let left = if streamed { u64::MAX } else { MOST_BYTES };
         let inner = std::mem::replace(response.body_mut(), SdkBody::taken());
         *response.body_mut() = SdkBody::from_body_1_x(BoundedBody { inner, left });
-        Ok(())
     }
 }
 
