@@ -192,6 +192,8 @@ impl<S: Remove, D: Destination> Loop<S, D> {
         self.survive(recorded)?;
         loop {
             self.runner.heart.beat();
+            let recorded = self.record_due_ends().await;
+            self.survive(recorded)?;
             let blocked = self.start_turns();
             self.start_discovery();
             self.start_proof();
@@ -223,7 +225,7 @@ impl<S: Remove, D: Destination> Loop<S, D> {
                     self.spare = Some(permit);
                     Ok(())
                 }
-                () = sleep_until(wake) => self.woke().await,
+                () = sleep_until(wake) => self.look_for_retries().await,
             };
             self.survive(went)?;
         }
@@ -242,11 +244,10 @@ impl<S: Remove, D: Destination> Loop<S, D> {
         }
     }
 
-    async fn woke(&mut self) -> Result<(), Error> {
-        if self.next_record.is_some_and(|record| record <= Instant::now()) {
-            self.record_ends().await?;
-        }
-        self.look_for_retries().await
+    /// Records how passes ended, however busy it is.
+    async fn record_due_ends(&mut self) -> Result<(), Error> {
+        let is_due = self.next_record.is_some_and(|record| record <= Instant::now());
+        if is_due { self.record_ends().await } else { Ok(()) }
     }
 
     /// Records how passes ended; what cannot be recorded now is kept.

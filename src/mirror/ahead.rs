@@ -119,7 +119,9 @@ impl<'m, S: Source, D: Destination> Ahead<'m, S, D> {
 
     fn goes_on(&self) -> bool {
         let early = self.until.is_none_or(|until| Instant::now() < until);
-        early && !self.end && self.failed.is_none() && self.ready.len() < PAGES
+        let more = early && !self.end && self.failed.is_none() && self.ready.len() < PAGES;
+        // A request that was made is not left hanging.
+        more || self.asked.is_some()
     }
 
     /// Lists one page more. May be dropped at any time: the request goes on with the next call.
