@@ -4,9 +4,10 @@ CARGO ?= cargo
 PYTHON ?= python3
 WITNESS := target/witness
 WITNESSES := tests/witness-requirements.txt
+PEERS := tests/bench/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live test bench witness lint build tools clean
+.PHONY: help demo demo-live test bench bench-peers witness lint build tools clean
 
 help:
 	@echo 'make demo       mirror a bucket that fills, through a kill -9, and check the copy (about 90 s)'
@@ -32,7 +33,7 @@ test: build witness
 	$(CARGO) test --locked --workspace --lib --bins --tests
 
 # BENCH_LOGS, BENCH_FILES and BENCH_REPEATS change its size, BENCH_DIR its file system; WORKLOADS picks some.
-bench: tools witness
+bench: tools bench-peers
 	$(CARGO) build --locked --release -p trailsync -p bench --bins
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | \
 		$(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') && \
@@ -54,6 +55,13 @@ lint: tools
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 		else echo 'cargo-deny is not installed: bans, licences and sources are not checked'; fi
+
+# What people would use instead; `rclone`, where the system has it, is measured, too.
+bench-peers: $(WITNESS)/peers
+
+$(WITNESS)/peers: $(PEERS) | witness
+	$(WITNESS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: install it with rustup' >&2; exit 1; }

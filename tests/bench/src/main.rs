@@ -11,12 +11,19 @@ use clap::{Parser, Subcommand};
 mod archive;
 mod bare;
 mod cost;
+mod limit;
 mod million;
+mod mirror;
+mod peers;
 mod scratch;
+mod serve;
+mod server;
 mod table;
 mod verify;
+mod w1;
 mod witness;
 
+use bare::Hashes;
 use cost::Cost;
 use scratch::Scratch;
 use table::Results;
@@ -25,8 +32,13 @@ use table::Results;
 type Workload = fn(&Setting) -> Result<Results>;
 
 /// A workload by its name, in the order in which they run.
-const WORKLOADS: [(&str, Workload); 3] =
-    [("verify", verify::run), ("verify-million", million::run), ("verify-aws", witness::run)];
+const WORKLOADS: [(&str, Workload); 5] = [
+    ("w1", w1::run),
+    ("w1-plain", w1::plain),
+    ("verify", verify::run),
+    ("verify-million", million::run),
+    ("verify-aws", witness::run),
+];
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -57,6 +69,9 @@ pub struct Setting {
     /// Leave what was written.
     #[arg(long, env = "BENCH_KEEP")]
     pub keep: bool,
+    /// Leave the peers out: what is measured is trailsync, and the bare loops.
+    #[arg(long, env = "BENCH_WITHOUT_PEERS")]
+    pub without_peers: bool,
     /// The private environment in which the AWS CLI is installed.
     #[arg(long, env = "TRAILSYNC_WITNESS", default_value = "target/witness")]
     pub witness: PathBuf,
@@ -69,8 +84,29 @@ enum Task {
         root: PathBuf,
         #[arg(long, default_value_t = 1)]
         jobs: usize,
+        /// Also hashes the bytes as stored.
         #[arg(long)]
         stored: bool,
+        /// Hashes the bytes as stored, and inflates nothing.
+        #[arg(long)]
+        as_stored: bool,
+    },
+    /// A lean server of S3 and STS on loopback, until standard input ends.
+    Serve { spec: PathBuf },
+    /// Fetches everything that such a server has, with as little as can be.
+    Limit {
+        spec: PathBuf,
+        endpoint: String,
+        root: PathBuf,
+        #[arg(long, default_value_t = 32)]
+        in_flight: u64,
+        #[arg(long, default_value = "files")]
+        keep: limit::Keep,
+    },
+    /// Runs a program that can make nothing durable.
+    WithoutSyncs {
+        #[arg(last = true)]
+        program: Vec<String>,
     },
     /// Runs a program and writes what it cost into a file.
     Cost {
@@ -92,8 +128,18 @@ fn main() -> Result<()> {
     match command {
         None => measure(&setting),
         Some(Task::Cost { report, program }) => cost::supervise(&report, &program),
-        Some(Task::Bare { root, jobs, stored }) => {
-            Ok(serde_json::to_writer(std::io::stdout(), &bare::run(&root, jobs, stored)?)?)
+        Some(Task::Serve { spec }) => serve::run(&spec),
+        Some(Task::Limit { spec, endpoint, root, in_flight, keep }) => {
+            limit::run(&spec, &endpoint, &root, in_flight, keep)
+        }
+        Some(Task::WithoutSyncs { program }) => cost::become_unsynced(&program),
+        Some(Task::Bare { root, jobs, stored, as_stored }) => {
+            let hashes = match (as_stored, stored) {
+                (true, _) => Hashes::Stored,
+                (false, true) => Hashes::Both,
+                (false, false) => Hashes::Inside,
+            };
+            Ok(serde_json::to_writer(std::io::stdout(), &bare::run(&root, jobs, hashes)?)?)
         }
     }
 }
@@ -119,8 +165,13 @@ fn measure(setting: &Setting) -> Result<()> {
     Ok(())
 }
 
+/// The time, seconds since 1970.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
 /// The program under test, built with this one.
-fn program() -> Result<Command> {
+pub fn program() -> Result<Command> {
     let beside = std::env::current_exe()?.with_file_name("trailsync");
     ensure!(beside.exists(), "{} is missing: build it with `cargo build --release`", beside.display());
     let mut program = Command::new(beside);

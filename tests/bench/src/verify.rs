@@ -117,6 +117,7 @@ impl Way {
             peak_mib,
             stored_bytes: bare.stored_bytes,
             inflated_bytes: bare.inflated_bytes,
+            asked: None,
         };
         let of_verify = |what: fn(&Cost) -> f64| median(pairs.verify.iter().map(what));
         let of_bare = |what: fn(&Loop) -> f64| median(pairs.bare.iter().map(what));
