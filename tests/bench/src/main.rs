@@ -11,16 +11,25 @@ use clap::{Parser, Subcommand};
 mod archive;
 mod bare;
 mod cost;
+mod daemon;
+mod growth;
 mod limit;
 mod million;
 mod mirror;
 mod peers;
+mod prepared;
 mod scratch;
 mod serve;
 mod server;
 mod table;
 mod verify;
 mod w1;
+mod w2;
+mod w3;
+mod w4;
+mod w5;
+mod w6;
+mod w7;
 mod witness;
 
 use bare::Hashes;
@@ -32,9 +41,16 @@ use table::Results;
 type Workload = fn(&Setting) -> Result<Results>;
 
 /// A workload by its name, in the order in which they run.
-const WORKLOADS: [(&str, Workload); 5] = [
+const WORKLOADS: [(&str, Workload); 12] = [
     ("w1", w1::run),
     ("w1-plain", w1::plain),
+    ("w2", w2::run),
+    ("w3", w3::run),
+    ("w4", w4::run),
+    ("w5", w5::run),
+    ("w6", w6::run),
+    ("w7", w7::run),
+    ("growth", growth::run),
     ("verify", verify::run),
     ("verify-million", million::run),
     ("verify-aws", witness::run),
@@ -60,6 +76,33 @@ pub struct Setting {
     /// Files in the workload of a million.
     #[arg(long, env = "BENCH_FILES", default_value_t = 1_000_000)]
     pub files: u64,
+    /// Objects that are mirrored already in W3; again with ten times as many.
+    #[arg(long, env = "BENCH_MIRRORED", default_value_t = 1_000_000)]
+    pub mirrored: u64,
+    /// The same for the peers, which take minutes for a million.
+    #[arg(long, env = "BENCH_PEER_OBJECTS", default_value_t = 50_000)]
+    pub peer_objects: u64,
+    /// Mirror W3's bucket for real, too.
+    #[arg(long, env = "BENCH_MIRROR_FIRST")]
+    pub mirror_first: bool,
+    /// Large objects in W4.
+    #[arg(long, env = "BENCH_LARGE", default_value_t = 200)]
+    pub large: u64,
+    /// Accounts of the day in W5, with 17 regions each.
+    #[arg(long, env = "BENCH_ACCOUNTS", default_value_t = 100)]
+    pub accounts: u64,
+    /// Hours of it.
+    #[arg(long, env = "BENCH_HOURS", default_value_t = 24)]
+    pub hours: u32,
+    /// How many times as fast its clocks run.
+    #[arg(long, env = "BENCH_RATE", default_value_t = 240)]
+    pub rate: u32,
+    /// Rows in W6.
+    #[arg(long, env = "BENCH_ROWS", default_value_t = 1_000_000)]
+    pub rows: u64,
+    /// Streams of the larger daemon in `growth`.
+    #[arg(long, env = "BENCH_STREAMS", default_value_t = 10_000)]
+    pub streams: u64,
     /// How often each thing is run.
     #[arg(long, env = "BENCH_REPEATS", default_value_t = 5)]
     pub repeats: usize,
@@ -103,6 +146,8 @@ enum Task {
         #[arg(long, default_value = "files")]
         keep: limit::Keep,
     },
+    /// Makes a state in which everything of a specification is mirrored.
+    Prepare { spec: PathBuf, dir: PathBuf },
     /// Runs a program that can make nothing durable.
     WithoutSyncs {
         #[arg(last = true)]
@@ -131,6 +176,9 @@ fn main() -> Result<()> {
         Some(Task::Serve { spec }) => serve::run(&spec),
         Some(Task::Limit { spec, endpoint, root, in_flight, keep }) => {
             limit::run(&spec, &endpoint, &root, in_flight, keep)
+        }
+        Some(Task::Prepare { spec, dir }) => {
+            Ok(serde_json::to_writer(std::io::stdout(), &prepared::prepare(&spec, &dir)?)?)
         }
         Some(Task::WithoutSyncs { program }) => cost::become_unsynced(&program),
         Some(Task::Bare { root, jobs, stored, as_stored }) => {

@@ -39,10 +39,11 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// One that has never run, in a new directory; `more` is added to the source's table.
+    /// One that has never run, in a new directory; `more` is put before the sources.
     pub fn new(dir: &Path, server: &Server, more: &str) -> Result<Self> {
         let copy = dir.join("copy");
-        let destination = format!("destination = {{ path = \"{}\", allow_volatile = true }}", copy.display());
+        let destination =
+            format!("[source.measured.destination]\npath = \"{}\"\nallow_volatile = true", copy.display());
         Self::to(dir, server, &destination, more)
     }
 
@@ -58,13 +59,13 @@ impl Mirror {
 listen = "off"
 [state]
 dir = "{dir_text}/state"
+{more}
 [source.measured]
 bucket = "{bucket}"
 region = "us-east-1"
 endpoints = {{ s3 = "{endpoint}", sts = "{endpoint}", cloudtrail = "{endpoint}", path_style = true }}
 credentials = {{ access_key_id_file = "{dir_text}/id", secret_access_key_file = "{dir_text}/secret" }}
 {destination}
-{more}
 [source.measured.role]
 arn = "arn:aws:iam::111111111111:role/CloudTrailRead"
 session_name = "trailsync"

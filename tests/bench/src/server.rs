@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::serve::{Counters, Delivery, Spec};
+use crate::serve::{Counters, Delivery, Lags, Spec};
 
 /// A server that runs until its owner is done with it.
 pub struct Server {
@@ -42,6 +42,11 @@ impl Server {
     /// What it was asked since the last reset.
     pub fn counters(&self) -> Result<Counters> {
         Ok(serde_json::from_slice(&self.ask("GET", "counters", &[])?)?)
+    }
+
+    /// What became of a day's deliveries.
+    pub fn lags(&self) -> Result<Lags> {
+        Ok(serde_json::from_slice(&self.ask("GET", "lags", &[])?)?)
     }
 
     /// Counts from nothing again.

@@ -136,7 +136,9 @@ impl Results {
     pub fn markdown(&self) -> String {
         let mut text = format!("\n## {}\n\n{}\n\n", self.workload, self.about);
         let with_server = self.rows.iter().any(|row| row.asked.is_some());
-        text.push_str(if with_server { SERVED } else { READ });
+        if !self.rows.is_empty() {
+            text.push_str(if with_server { SERVED } else { READ });
+        }
         for row in &self.rows {
             let (peak, wall) = (figure(row.peak_mib, 1), figure(row.wall_seconds, 2));
             let Row { what, runs, objects, cpu_seconds, .. } = row;

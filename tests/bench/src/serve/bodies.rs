@@ -27,8 +27,6 @@ pub enum Kind {
 pub struct Body {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Bytes inside, or the same where it is no gzip.
-    pub inside: u64,
     /// Its MD5, as S3's tags are.
     pub etag: String,
     /// The checksum that S3 keeps of every object, base64.
@@ -37,10 +35,10 @@ pub struct Body {
 
 impl Body {
     /// Takes bytes.
-    pub fn of(bytes: Vec<u8>, inside: u64) -> Self {
+    pub fn of(bytes: Vec<u8>) -> Self {
         let etag = hex::encode(Md5::digest(&bytes));
         let crc64 = BASE64.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes).to_be_bytes());
-        Self { bytes, inside, etag, crc64 }
+        Self { bytes, etag, crc64 }
     }
 }
 
@@ -72,12 +70,12 @@ fn one(kind: Kind, number: u64) -> Body {
     match kind {
         Kind::Genuine(_) => {
             let text = genuine(number, Timestamp::UNIX_EPOCH);
-            Body::of(gzip(&text), text.len() as u64)
+            Body::of(gzip(&text))
         }
         Kind::Plain(_, size) => {
             let mut random = fastrand::Rng::with_seed(number);
             let bytes = std::iter::repeat_with(|| random.u8(..)).take(size).collect();
-            Body::of(bytes, size as u64)
+            Body::of(bytes)
         }
         Kind::Large(_, size) => {
             let mut text = Vec::with_capacity(size + 1_000_000);
@@ -87,7 +85,7 @@ fn one(kind: Kind, number: u64) -> Body {
                 }
                 text.extend_from_slice(&genuine(number * 100_000 + part, Timestamp::UNIX_EPOCH));
             }
-            Body::of(gzip(&text), text.len() as u64)
+            Body::of(gzip(&text))
         }
     }
 }

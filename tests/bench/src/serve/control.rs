@@ -1,6 +1,7 @@
 //! What the benchmark asks the server itself: how often it was asked for what, and what that took; and what it tells it
 //! to do.
 
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -30,6 +31,14 @@ pub struct Counters {
     pub sts: u64,
     /// Anything else.
     pub others: u64,
+    /// Those of the listings that fold keys into folders: discovery.
+    pub folders: u64,
+    /// GETs in flight at once, at most.
+    pub most_gets: u64,
+    /// From request to answer, all GETs together.
+    pub get_seconds: f64,
+    /// When a stream was listed first, seconds since 1970; 0: none was.
+    pub first_listing: f64,
     /// Bytes of bodies.
     pub sent_bytes: u64,
     /// Processor time.
@@ -47,10 +56,23 @@ pub struct Delivery {
     pub minutes: i64,
 }
 
+/// When the clock began to run faster, and how many times as fast it runs.
+static CLOCK: OnceLock<(f64, f64)> = OnceLock::new();
+
+/// Lets the clock run faster from then on.
+pub fn run_at(began: f64, rate: f64) {
+    let _ = CLOCK.set((began, rate));
+}
+
 /// The time, seconds since 1970.
 pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().cast_signed()
+    precise() as i64
+}
+
+/// The same with its fraction.
+pub fn precise() -> f64 {
+    let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    CLOCK.get().map_or(real, |(began, rate)| began + (real - began) * rate)
 }
 
 /// Answers the benchmark.
@@ -65,6 +87,10 @@ pub fn answer(world: &mut World, request: &Request) -> Answer {
             }
             Answer::new("200 OK", serde_json::to_vec(&counters).unwrap_or_default())
         }
+        b"lags" => match &mut world.deliveries {
+            Some(deliveries) => Answer::new("200 OK", serde_json::to_vec(deliveries.lags()).unwrap_or_default()),
+            None => Answer::error("404 Not Found", "Unknown"),
+        },
         b"reset" => {
             world.counters = Counters::default();
             Answer::new("200 OK", "")

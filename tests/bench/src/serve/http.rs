@@ -89,6 +89,8 @@ impl Request {
 pub async fn serve(mut stream: TcpStream, world: &RefCell<World>) -> io::Result<()> {
     let (mut buffer, mut out) = (Vec::with_capacity(HEAD_BYTES), Vec::with_capacity(HEAD_BYTES));
     while let Some(request) = read(&mut stream, &mut buffer).await? {
+        let is_get = request.method == "GET" && !request.key.is_empty() && request.bucket != control::PATH;
+        let began = is_get.then(|| world.borrow_mut().began());
         let answer = answer(world, &request);
         super::latency(answer.after_ms).await;
         out.clear();
@@ -116,7 +118,11 @@ pub async fn serve(mut stream: TcpStream, world: &RefCell<World>) -> io::Result<
         out.extend_from_slice(&body[..together]);
         stream.write_all(&out).await?;
         stream.write_all(&body[together..]).await?;
-        world.borrow_mut().counters.sent_bytes += body.len() as u64;
+        let mut world = world.borrow_mut();
+        world.counters.sent_bytes += body.len() as u64;
+        if let Some(began) = began {
+            world.ended(began);
+        }
     }
     Ok(())
 }

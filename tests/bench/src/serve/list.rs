@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::control::Counters;
+use super::control::{self, Counters};
 use super::http::{Answer, Request, decoded};
 use super::objects::Entry;
 use super::{World, calendar};
@@ -52,6 +52,11 @@ pub fn answer(world: &mut World, request: &Request) -> Answer {
     let query = Query::of(request);
     let counters: &mut Counters = &mut world.counters;
     counters.lists += 1;
+    match query.delimiter {
+        Some(_) => counters.folders += 1,
+        None if counters.first_listing == 0.0 => counters.first_listing = control::precise(),
+        None => {}
+    }
     let page = match request.bucket == world.spec.bucket {
         true => of_source(world, &query),
         false => of_own(world, &request.bucket, &query),

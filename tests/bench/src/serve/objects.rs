@@ -61,6 +61,9 @@ pub fn answer(world: &mut World, request: &Request) -> Answer {
     let Some(entry) = world.source.find(&request.key) else {
         return Answer::error("404 Not Found", "NoSuchKey");
     };
+    if let Some(deliveries) = &mut world.deliveries {
+        deliveries.fetched(&request.key);
+    }
     let body = world.source.body(entry.body);
     let wanted = request.header("if-match").map(|tag| tag.trim_matches('"'));
     if wanted.is_some_and(|wanted| wanted != body.etag) {

@@ -51,7 +51,7 @@ fn put(world: &mut World, request: &Request) -> Answer {
     if request.header("x-amz-checksum-sha256").is_some_and(|claimed| claimed != sum) {
         return Answer::error("400 Bad Request", "BadDigest");
     }
-    let body = Rc::new(Body::of(request.body.clone(), 0));
+    let body = Rc::new(Body::of(request.body.clone()));
     let etag = body.etag.clone();
     match store(world, request, body, sum.clone()) {
         false => Answer::error("412 Precondition Failed", "PreconditionFailed"),
@@ -69,11 +69,9 @@ fn copy(world: &mut World, request: &Request) -> Answer {
     let from = from.strip_prefix(b"/").unwrap_or(&from);
     let at = from.iter().position(|byte| *byte == b'/').unwrap_or(from.len());
     let (bucket, key) = (&from[..at], from.get(at + 1..).unwrap_or_default());
-    let found = (bucket == world.spec.bucket.as_bytes()).then(|| world.source.find(key)).flatten();
-    let Some(entry) = found else {
+    let Some(body) = found(world, bucket, key) else {
         return Answer::error("404 Not Found", "NoSuchKey");
     };
-    let body = world.source.body(entry.body);
     let wanted = request.header("x-amz-copy-source-if-match").map(|tag| tag.trim_matches('"'));
     if wanted.is_some_and(|wanted| wanted != body.etag) {
         return Answer::error("412 Precondition Failed", "PreconditionFailed");
@@ -90,6 +88,15 @@ fn copy(world: &mut World, request: &Request) -> Answer {
          <ChecksumType>FULL_OBJECT</ChecksumType></CopyObjectResult>",
         String::from_utf8_lossy(&modified)
     ))
+}
+
+/// What stands under a key of any bucket.
+fn found(world: &World, bucket: &[u8], key: &[u8]) -> Option<Rc<Body>> {
+    if bucket == world.spec.bucket.as_bytes() {
+        return world.source.find(key).map(|entry| world.source.body(entry.body));
+    }
+    let objects = world.own.objects(std::str::from_utf8(bucket).ok()?)?;
+    objects.get(key).map(|stored| stored.body.clone())
 }
 
 /// Keeps an object, unless something is there and the request says that nothing may be.
