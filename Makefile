@@ -13,7 +13,7 @@ help:
 	@echo 'make demo       mirror a bucket that fills, through a kill -9, and check the copy (about 90 s)'
 	@echo 'make demo-live  the same without an end, with the status table, until Ctrl-C'
 	@echo 'make test       every test'
-	@echo 'make bench      what it costs, beside a bare loop and its peers (about 10 minutes, on a quiet machine)'
+	@echo 'make bench      what it costs, beside bare loops and its peers (about 25 minutes, on a quiet machine)'
 	@echo 'make lint       format, clippy, documentation, licences'
 	@echo 'make clean      remove everything that was built'
 
@@ -32,7 +32,7 @@ test: build witness
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --workspace --lib --bins --tests
 
-# BENCH_LOGS, BENCH_FILES and BENCH_REPEATS change its size, BENCH_DIR its file system; WORKLOADS picks some.
+# The README says how BENCH_… change its size and its file system; WORKLOADS picks some.
 bench: tools bench-peers
 	$(CARGO) build --locked --release -p trailsync -p bench --bins
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | \
