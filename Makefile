@@ -6,6 +6,7 @@ PYTHON ?= python3
 WITNESS := target/witness
 WITNESSES := tests/witness-requirements.txt
 AXE := tests/browser
+PEERS := tests/bench/requirements.txt
 JUDGES := target/judges
 # Debian packages whose programs judge what is deployed and shown, each as program:package. kubectl has no recent one there.
 DEBIAN_JUDGES := debootstrap:debootstrap prometheus:prometheus promtool:prometheus systemd-analyze:systemd \
@@ -17,13 +18,13 @@ CARGO_DEB := 3.8.0
 DEBIAN_TREE := ca-certificates,systemd,systemd-sysv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live test bench witness judges deb lint build tools clean
+.PHONY: help demo demo-live test bench bench-peers witness judges deb lint build tools clean
 
 help:
 	@echo 'make demo       mirror a bucket that fills, through a kill -9, and check the copy (about 90 s)'
 	@echo 'make demo-live  the same without an end, with the status table, until Ctrl-C'
 	@echo 'make test       every test'
-	@echo 'make bench      what it costs, beside a bare loop and its peers (about 10 minutes, on a quiet machine)'
+	@echo 'make bench      what it costs, beside bare loops and its peers (about 25 minutes, on a quiet machine)'
 	@echo 'make deb        the Debian package'
 	@echo 'make lint       format, clippy, documentation, licences'
 	@echo 'make clean      remove everything that was built'
@@ -43,8 +44,8 @@ test: build witness judges
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --no-fail-fast --workspace --lib --bins --tests
 
-# BENCH_LOGS, BENCH_FILES and BENCH_REPEATS change its size, BENCH_DIR its file system; WORKLOADS picks some.
-bench: tools witness
+# The README says how BENCH_… change its size and its file system; WORKLOADS picks some.
+bench: tools bench-peers
 	$(CARGO) build --locked --release -p trailsync -p bench --bins
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | \
 		$(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') && \
@@ -107,6 +108,13 @@ lint: tools
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 		else echo 'cargo-deny is not installed: bans, licences and sources are not checked'; fi
+
+# What people would use instead; `rclone`, where the system has it, is measured, too.
+bench-peers: $(WITNESS)/peers
+
+$(WITNESS)/peers: $(PEERS) | witness
+	$(WITNESS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: install it with rustup' >&2; exit 1; }

@@ -335,7 +335,8 @@ fn made(text: &[u8]) -> (Vec<u8>, Body) {
     (bytes, body)
 }
 
-fn gzip(text: &[u8]) -> Vec<u8> {
+/// Packs a log about as tightly as genuine ones are.
+pub fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
     let written = encoder.write_all(text).and_then(|()| encoder.finish());
     written.expect("a vector takes every write")

@@ -20,6 +20,17 @@ use serde::{Deserialize, Serialize};
 const BATCH: usize = 64;
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// What is hashed of each file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hashes {
+    /// What is inside.
+    Inside,
+    /// The bytes as stored, too.
+    Both,
+    /// Only those: nothing is inflated.
+    Stored,
+}
+
 /// What the loop took, without the walk before it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Loop {
@@ -33,6 +44,10 @@ pub struct Loop {
     pub wall_seconds: f64,
     /// Processor time of all threads.
     pub cpu_seconds: f64,
+    /// Half of the files are smaller as stored.
+    pub median_stored: u64,
+    /// Half of the files are smaller inside.
+    pub median_inflated: u64,
     /// The part of it that went into inflating and hashing, without opening and reading.
     pub inflating_seconds: f64,
 }
@@ -47,20 +62,33 @@ impl Loop {
     }
 }
 
-/// Inflates and hashes all objects of a copy, with so many threads; with `stored`, hashes them as stored, too.
-pub fn run(root: &Path, jobs: usize, stored: bool) -> io::Result<Loop> {
+/// Reads all objects of a copy, with so many threads, and hashes them as is told.
+pub fn run(root: &Path, jobs: usize, hashes: Hashes) -> io::Result<Loop> {
     let files = objects(root)?;
     let next = AtomicUsize::new(0);
     let began = Instant::now();
-    let each: Vec<io::Result<Loop>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(|| work(&files, &next, stored))).collect();
+    let each: Vec<io::Result<(Loop, Sizes)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(|| work(&files, &next, hashes))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("panicked")))).collect()
     });
     let mut all = Loop { wall_seconds: began.elapsed().as_secs_f64(), ..Loop::default() };
+    let mut sizes = (Vec::new(), Vec::new());
     for one in each {
-        all.add(one?);
+        let (done, (stored, inflated)) = one?;
+        all.add(done);
+        sizes.0.extend(stored);
+        sizes.1.extend(inflated);
     }
+    (all.median_stored, all.median_inflated) = (median(sizes.0), median(sizes.1));
     Ok(all)
+}
+
+/// Of each file: bytes as stored, and inside.
+type Sizes = (Vec<u64>, Vec<u64>);
+
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Every object below a root, in the order of paths.
@@ -84,7 +112,8 @@ fn objects(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn work(files: &[PathBuf], next: &AtomicUsize, stored: bool) -> io::Result<Loop> {
+fn work(files: &[PathBuf], next: &AtomicUsize, hashes: Hashes) -> io::Result<(Loop, Sizes)> {
+    let mut sizes = Sizes::default();
     let (mut bytes, mut chunk) = (Vec::with_capacity(CHUNK_BYTES), vec![0; CHUNK_BYTES]);
     let mut done = Loop::default();
     let began = thread_seconds()?;
@@ -97,17 +126,20 @@ fn work(files: &[PathBuf], next: &AtomicUsize, stored: bool) -> io::Result<Loop>
             bytes.clear();
             File::open(file)?.read_to_end(&mut bytes)?;
             let began = thread_seconds()?;
-            if stored {
+            if hashes != Hashes::Inside {
                 black_box(digest(&SHA256, &bytes));
             }
-            done.inflated_bytes += inflate(&bytes, &mut chunk)?;
+            let inside = if hashes == Hashes::Stored { 0 } else { inflate(&bytes, &mut chunk)? };
             done.inflating_seconds += thread_seconds()? - began;
+            done.inflated_bytes += inside;
+            sizes.1.push(inside);
+            sizes.0.push(bytes.len() as u64);
             done.stored_bytes += bytes.len() as u64;
             done.files += 1;
         }
     }
     done.cpu_seconds = thread_seconds()? - began;
-    Ok(done)
+    Ok((done, sizes))
 }
 
 /// Inflates one gzip member and hashes what is inside.

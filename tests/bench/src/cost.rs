@@ -4,13 +4,16 @@
 //! bodies of whole buckets, so children are not started from here.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::libc;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde::{Deserialize, Serialize};
 
 /// What one run took.
@@ -50,6 +53,30 @@ pub fn run(scratch: &Path, command: &Command) -> Result<(Vec<u8>, Cost)> {
     ensure!(output.status.success(), "{command:?} could not be measured");
     let cost = serde_json::from_reader(File::open(&report)?).context("what a run cost")?;
     Ok((output.stdout, cost))
+}
+
+/// The same command, with durability off: what it asks the system to make durable is answered and not done.
+pub fn without_syncs(command: &Command) -> Result<Command> {
+    let mut without = Command::new(std::env::current_exe()?);
+    without.arg("without-syncs").arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => without.env(name, value),
+            None => without.env_remove(name),
+        };
+    }
+    Ok(without)
+}
+
+/// Becomes a program that can make nothing durable, and does not know it.
+pub fn become_unsynced(program: &[String]) -> Result<()> {
+    let (name, arguments) = program.split_first().context("no program")?;
+    let numbers = [libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_syncfs, libc::SYS_sync];
+    let rules = numbers.into_iter().map(|number| (number, vec![])).collect();
+    let (all, these) = (SeccompAction::Allow, SeccompAction::Errno(0));
+    let filter: BpfProgram = SeccompFilter::new(rules, all, these, std::env::consts::ARCH.try_into()?)?.try_into()?;
+    seccompiler::apply_filter(&filter)?;
+    Err(Command::new(name).args(arguments).exec().into())
 }
 
 /// The supervisor: runs a program as its only child and writes down what that took.

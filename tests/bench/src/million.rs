@@ -32,6 +32,7 @@ pub fn run(setting: &Setting) -> Result<Results> {
         peak_mib: Some(peak),
         stored_bytes: archive.stored_bytes,
         inflated_bytes: archive.inflated_bytes,
+        asked: None,
     };
     let bounded = Ratio { what: "peak memory".into(), value: peak, unit: " MiB", target: Some(MOST_MIB) };
     Ok(Results {

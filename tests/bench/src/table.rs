@@ -6,6 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::cost::median;
+use crate::mirror::Run;
+use crate::serve::Counters;
+
 /// One workload's results.
 #[derive(Serialize)]
 pub struct Results {
@@ -40,6 +44,41 @@ pub struct Row {
     pub stored_bytes: u64,
     /// Bytes inside.
     pub inflated_bytes: u64,
+    /// What the server was asked in one run, and what that took of its processor time; nothing without a server.
+    pub asked: Option<Asked>,
+}
+
+/// The other side of a run.
+#[derive(Serialize)]
+pub struct Asked {
+    /// Requests by kind, of the last run.
+    pub requests: Counters,
+    /// Processor time of the server.
+    pub server_seconds: f64,
+}
+
+impl Row {
+    /// The medians of some runs.
+    pub fn of_runs(
+        what: impl Into<String>,
+        objects: u64,
+        runs: &[Run],
+        (stored_bytes, inflated_bytes): (u64, u64),
+    ) -> Self {
+        let of = |what: fn(&Run) -> f64| median(runs.iter().map(what));
+        let asked = runs.last().map(|run| Asked { requests: run.asked, server_seconds: of(|run| run.server_seconds) });
+        Self {
+            what: what.into(),
+            runs: runs.len(),
+            objects,
+            wall_seconds: Some(of(|run| run.cost.wall_seconds)),
+            cpu_seconds: of(|run| run.cost.cpu_seconds()),
+            peak_mib: Some(of(|run| run.cost.peak_kib as f64 / 1024.0)),
+            stored_bytes,
+            inflated_bytes,
+            asked,
+        }
+    }
 }
 
 /// Two figures beside each other, or one beside its bound.
@@ -65,28 +104,52 @@ struct Machine {
     load: [String; 2],
 }
 
+const READ: &str = "| | runs | objects | wall s | CPU s | CPU µs/object | peak MiB | MB/s a core, stored | MB/s a core, inflated |\n\
+                    | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+const SERVED: &str = "| | runs | objects | wall s | CPU s | CPU µs/object | peak MiB | requests | server's CPU s |\n\
+                      | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+}
+
+impl Asked {
+    fn columns(&self) -> String {
+        let Counters { lists, gets, heads, puts, copies, sts, others, .. } = self.requests;
+        let kinds = [
+            ("LIST", lists),
+            ("GET", gets),
+            ("HEAD", heads),
+            ("PUT", puts),
+            ("COPY", copies),
+            ("STS", sts),
+            ("other", others),
+        ];
+        let made: Vec<_> =
+            kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
+        format!("{} | {:.2}", made.join(", "), self.server_seconds)
+    }
+}
+
 impl Results {
     /// As people read it.
     pub fn markdown(&self) -> String {
         let mut text = format!("\n## {}\n\n{}\n\n", self.workload, self.about);
-        text.push_str(
-            "| | runs | wall s | CPU s | CPU µs/object | MB/s a core, stored | MB/s a core, inflated | peak MiB |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- |\n",
-        );
+        let with_server = self.rows.iter().any(|row| row.asked.is_some());
+        if !self.rows.is_empty() {
+            text.push_str(if with_server { SERVED } else { READ });
+        }
         for row in &self.rows {
-            let rate = |bytes: u64| bytes as f64 / row.cpu_seconds / 1e6;
-            let peak = row.peak_mib.map_or_else(String::new, |peak| format!("{peak:.1}"));
-            let wall = row.wall_seconds.map_or_else(String::new, |wall| format!("{wall:.2}"));
-            let _ = writeln!(
-                text,
-                "| {} | {} | {wall} | {:.2} | {:.0} | {:.0} | {:.0} | {peak} |",
-                row.what,
-                row.runs,
-                row.cpu_seconds,
-                row.cpu_seconds * 1e6 / row.objects as f64,
-                rate(row.stored_bytes),
-                rate(row.inflated_bytes),
-            );
+            let (peak, wall) = (figure(row.peak_mib, 1), figure(row.wall_seconds, 2));
+            let Row { what, runs, objects, cpu_seconds, .. } = row;
+            let micros = cpu_seconds * 1e6 / *objects as f64;
+            let _ = write!(text, "| {what} | {runs} | {objects} | {wall} | {cpu_seconds:.2} | {micros:.0} | {peak} | ");
+            let rate = |bytes: u64| bytes as f64 / cpu_seconds / 1e6;
+            let _ = match (&row.asked, with_server) {
+                (Some(asked), _) => writeln!(text, "{} |", asked.columns()),
+                (None, true) => writeln!(text, "| |"),
+                (None, false) => writeln!(text, "{:.0} | {:.0} |", rate(row.stored_bytes), rate(row.inflated_bytes)),
+            };
         }
         text.push('\n');
         for Ratio { what, value, unit, target } in &self.ratios {

@@ -71,6 +71,7 @@ fn row(what: &str, costs: &[Cost], archive: &Archive) -> Row {
         peak_mib: Some(median(costs.iter().map(|cost| cost.peak_kib as f64 / 1024.0))),
         stored_bytes: archive.stored_bytes,
         inflated_bytes: archive.inflated_bytes,
+        asked: None,
     }
 }
 
