@@ -12,7 +12,6 @@ mod archive;
 mod bare;
 mod cost;
 mod million;
-mod page;
 mod scratch;
 mod table;
 mod verify;

@@ -100,7 +100,7 @@ impl Daemon {
                  region = \"eu-west-1\"\ndestination = {{ path = {:?}, allow_volatile = true }}\n\
                  credentials = {{ access_key_id_file = {key:?}, secret_access_key_file = {key:?} }}\n\
                  endpoints = {{ s3 = \"http://127.0.0.1:9\", sts = \"http://127.0.0.1:9\" }}\n\
-                 [source.acme.poll]\nevery = \"1h\"\nidle_every = \"1h\"\n",
+                 [source.acme.poll]\nevery = \"10m\"\nidle_every = \"10m\"\n",
                 at("state"),
                 at("tree"),
                 key = at("key"),
