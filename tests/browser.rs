@@ -32,7 +32,7 @@ use program::Program;
 const C: &str = "333333333333";
 const D: &str = "444444444444";
 /// What the trail has not delivered yet when the daemon starts.
-const HELD_BACK: SignedDuration = SignedDuration::from_hours(4);
+const HELD_BACK: SignedDuration = SignedDuration::from_hours(2);
 /// All of the judge's work, on a busy machine.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -152,9 +152,11 @@ impl Stage {
         let prefix = format!("AWSLogs/{B}/CloudTrail/{REGION}/");
         let (world, now) = (&self.shared.world, Timestamp::now());
         let before = world.keys(BUCKET, &prefix);
-        // Nobody may fetch it in between.
-        world.faults().inject(Fault::Delay { millis: 5000 }).on(Op::GetObject).always();
-        let rounds = (1..12).map(|round| now - HELD_BACK + SignedDuration::from_mins(20 * round));
+        // Nobody may list it in between, and fetch it as it was.
+        for op in [Op::ListObjectsV2, Op::GetObject] {
+            world.faults().inject(Fault::Delay { millis: 5000 }).on(op).always();
+        }
+        let rounds = (1..6).map(|round| now - HELD_BACK + SignedDuration::from_mins(20 * round));
         let altered = rounds
             .filter_map(|until| {
                 self.trail.deliver_until(world, until);

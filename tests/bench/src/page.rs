@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use trailsync::layout::{Kind, Stream};
-use trailsync::ledger::{Commit, Ledger};
+use trailsync::ledger::{Commit, Ledger, PassEnd};
 
 use crate::table::{Ratio, Results};
 use crate::{Setting, program};
@@ -75,7 +75,7 @@ async fn fill(state: &Path) -> Result<()> {
             let report = trailsync::error::Report::new("ListObjectsV2", &stream.prefix, "Access Denied");
             let error = trailsync::error::Error::of(trailsync::error::Class::Stream, report.code("AccessDenied"));
             let error = account.is_multiple_of(7).then_some(&error);
-            ledger.pass_ended(&stream, id, error, now, now).await?;
+            ledger.passes_ended("acme", std::iter::once(&PassEnd::of(id, error, now, now))).await?;
         }
     }
     opened.ledger.close().await;
@@ -100,7 +100,7 @@ impl Daemon {
                  region = \"eu-west-1\"\ndestination = {{ path = {:?}, allow_volatile = true }}\n\
                  credentials = {{ access_key_id_file = {key:?}, secret_access_key_file = {key:?} }}\n\
                  endpoints = {{ s3 = \"http://127.0.0.1:9\", sts = \"http://127.0.0.1:9\" }}\n\
-                 [source.acme.poll]\nevery = \"1h\"\nidle_every = \"1h\"\n",
+                 [source.acme.poll]\nevery = \"10m\"\nidle_every = \"10m\"\n",
                 at("state"),
                 at("tree"),
                 key = at("key"),
