@@ -178,9 +178,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// As for [`Mirror::turn`].
     pub async fn turn_unsaved(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
-        match self.turn_once(progress, task).await {
+        // Boxed: a turn is a future within many, and compilers count them.
+        match Box::pin(self.turn_once(progress, task)).await {
             Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
-                self.turn_once(progress, task).await
+                Box::pin(self.turn_once(progress, task)).await
             }
             ended => ended,
         }

@@ -6,6 +6,7 @@ mod account;
 mod archive;
 #[path = "deploy/container.rs"]
 mod container;
+#[allow(dead_code, clippy::allow_attributes, reason = "shared with the tests of the page, which use all of it")]
 #[path = "server/daemon.rs"]
 mod daemon;
 #[path = "deploy/dashboard.rs"]

@@ -141,7 +141,8 @@ pub async fn a_body_of_another_length_or_with_an_error_leaves_nothing(bench: &im
     }
     for good in [0, 100, 600_000] {
         let broken = stream::once(async { Err(Error::of(Class::Credentials, Report::new("GetObject", "k", "reset"))) });
-        let error = at.stage(Box::pin(body(vec![7; good]).chain(broken)), 1_000_000, Asked::all(true)).await.err().unwrap();
+        let error =
+            at.stage(Box::pin(body(vec![7; good]).chain(broken)), 1_000_000, Asked::all(true)).await.err().unwrap();
         assert_eq!(error.class(), Class::Credentials, "errors of the body pass through");
     }
     assert_eq!((bench.copies(&at).len(), bench.staged()), (0, 0));

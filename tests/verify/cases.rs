@@ -380,13 +380,13 @@ fn a_manifest_that_was_edited_or_removed_is_known_by_the_one_that_was_written_ne
         let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
         files.put(name, gzip(format!("{kept}\n").as_bytes()));
     };
-    for middle in 0..days.len() - 1 {
+    for name in &days[..days.len() - 1] {
         let mut edited = maker.files.clone();
-        edit(&mut edited, &days[middle]);
-        assert_eq!(found(&mut verified(&edited)), [(Verdict::Altered, What::Manifest, short(&days[middle]))]);
+        edit(&mut edited, name);
+        assert_eq!(found(&mut verified(&edited)), [(Verdict::Altered, What::Manifest, short(name))]);
         let mut removed = maker.files.clone();
-        removed.take(&days[middle]);
-        assert_eq!(found(&mut verified(&removed)), [(Verdict::Missing, What::Manifest, short(&days[middle]))]);
+        removed.take(name);
+        assert_eq!(found(&mut verified(&removed)), [(Verdict::Missing, What::Manifest, short(name))]);
     }
     // Adjacent ones, each by name.
     let mut edited = maker.files.clone();

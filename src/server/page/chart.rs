@@ -62,7 +62,7 @@ fn lag(points: &[(Timestamp, Point)], axis: Axis) -> Chart {
     let Some((worst, highest)) = known().max_by_key(|(_, lag)| *lag) else {
         return Chart { summary: "No lag is known yet.".into(), top: String::new(), path: String::new() };
     };
-    let latest = known().last().map_or(0, |(_, lag)| lag);
+    let latest = known().next_back().map_or(0, |(_, lag)| lag);
     let top = nice(f64::from(highest));
     let age = |seconds: f64| Age(whole(seconds)).to_string();
     let summary = format!(

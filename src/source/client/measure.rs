@@ -35,7 +35,6 @@ pub struct Measured {
 /// Objects that are being fetched, until this is dropped.
 pub struct Pending {
     gauge: Gauge,
-    #[expect(clippy::struct_field_names, reason = "how many are pending")]
     pending: f64,
 }
 

@@ -145,6 +145,7 @@ impl Maker<'_> {
             day: day.0,
             generation: 1,
             previous: None,
+            after: None,
             whole: true,
         };
         let written = self.manifests.write(stream, &header, &records, &Claim::default().claimed())?;

@@ -19,15 +19,15 @@ pub const PATH: &str = "_bench";
 pub struct Counters {
     /// Listings, of both versions.
     pub lists: u64,
-    /// GetObject.
+    /// `GetObject`.
     pub gets: u64,
-    /// HeadObject.
+    /// `HeadObject`.
     pub heads: u64,
-    /// PutObject.
+    /// `PutObject`.
     pub puts: u64,
-    /// CopyObject.
+    /// `CopyObject`.
     pub copies: u64,
-    /// STS, and public keys.
+    /// `STS`, and public keys.
     pub sts: u64,
     /// Anything else.
     pub others: u64,
