@@ -1,4 +1,6 @@
 //! The daemon's own HTTP: status page, JSON, events, metrics, health. It reads; nothing can be changed through it.
+//!
+#![doc = include_str!("server/api.md")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

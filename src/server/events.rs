@@ -122,7 +122,7 @@ struct Told {
 }
 
 /// `status` events hold what changed, the first one everything; `renewal` and `alarm` events one of each; `beat` events
-/// the time. `docs/api.md` describes their fields.
+/// the time. `api.md` describes their fields.
 pub async fn events(State(context): State<Context>) -> Response {
     let Ok(open) = OPEN.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open: this one asks for the state instead\n")

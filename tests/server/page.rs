@@ -137,17 +137,17 @@ fn fields(value: &serde_json::Value, found: &mut std::collections::BTreeSet<Stri
 async fn every_field_and_every_metric_is_described() {
     let (_shared, program) = mirrored(3).await;
     let daemon = Daemon::start(&program, &[]).await;
-    let document = include_str!("../../docs/api.md");
+    let document = include_str!("../../src/server/api.md");
     let status = daemon.until("/api/status", |status| status.body.contains("\"objects\":3")).await.json();
     let mut named = std::collections::BTreeSet::new();
     fields(&status, &mut named);
     assert!(named.len() > 50, "{named:?}");
     let missing: Vec<_> = named.iter().filter(|name| !document.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "docs/api.md does not describe {missing:?}");
+    assert!(missing.is_empty(), "api.md does not describe {missing:?}");
     let metrics = daemon.get("/metrics").await.body;
     let served = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let unknown: Vec<_> = served.filter(|name| !document.contains(&format!("`{name}`"))).collect();
-    assert!(unknown.is_empty(), "docs/api.md does not describe {unknown:?}");
+    assert!(unknown.is_empty(), "api.md does not describe {unknown:?}");
     let source =
         [include_str!("../../src/server/metrics.rs"), include_str!("../../src/source/client/measure.rs")].concat();
     for name in document.split('`').filter(|word| word.starts_with("trailsync_")) {

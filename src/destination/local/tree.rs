@@ -292,14 +292,14 @@ fn open_in_steps(from: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) ->
     let mut entered: Option<OwnedFd> = None;
     for part in directories.split('/').filter(|part| !part.is_empty()) {
         let at = entered.as_ref().map_or(from, AsFd::as_fd);
-        entered = Some(open_here(at, part, step, Mode::empty())?);
+        entered = Some(enter(at, part, step)?);
     }
-    open_here(entered.as_ref().map_or(from, AsFd::as_fd), name, flags, mode)
+    rustix::fs::openat(entered.as_ref().map_or(from, AsFd::as_fd), name, flags | OFlags::NOFOLLOW, mode)
 }
 
-/// Opens a name in a directory; a link where a directory is wanted is told as `openat2` tells it.
-fn open_here(at: BorrowedFd<'_>, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-    rustix::fs::openat(at, name, flags | OFlags::NOFOLLOW, mode).map_err(|errno| {
+/// Opens a directory on the way; a link in its place is told as `openat2` tells it.
+fn enter(at: BorrowedFd<'_>, name: &str, step: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat(at, name, step, Mode::empty()).map_err(|errno| {
         let is_link = || {
             let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
             stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink())

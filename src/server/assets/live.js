@@ -87,6 +87,8 @@
       renew(row, account);
     }
     const sessions = new Map([...document.querySelectorAll("[data-session]")].map((row) => [row.dataset.session, row]));
+    // A page that was opened before there was any has no rows yet.
+    moved ||= sessions.size === 0 && state.sessions.length > 0 && document.getElementById("sessions") !== null;
     for (const session of state.sessions) {
       const row = sessions.get(session.source);
       if (!row) continue;

@@ -49,6 +49,7 @@ use aws_smithy_types::endpoint::Endpoint;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use aws_smithy_types::{Document, base64};
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{FIRST_BYTE, WHOLE_ANSWER};
@@ -79,7 +80,7 @@ pub(super) struct Getter {
     parts: FrozenLayer,
     /// How answers are to be read.
     reading: ConfigBag,
-    rules: DefaultResolver,
+    rules: Arc<DefaultResolver>,
     bucket: String,
     endpoints: Endpoints,
     /// The place that was asked last.
@@ -120,7 +121,7 @@ impl Getter {
             connector: connector(http)?,
             parts,
             reading,
-            rules: DefaultResolver::new(),
+            rules: Arc::new(DefaultResolver::new()),
             bucket: source.bucket.clone(),
             endpoints: source.endpoints.clone(),
             place: Mutex::new(None),
@@ -167,7 +168,10 @@ impl Getter {
             .use_fips(self.endpoints.fips)
             .use_dual_stack(self.endpoints.dual_stack)
             .build()?;
-        let endpoint = self.rules.resolve_endpoint(&params).await?;
+        // On a stack of its own: unoptimized, the rules take most of what a worker thread has.
+        let rules = self.rules.clone();
+        let resolve = move || Handle::current().block_on(async { rules.resolve_endpoint(&params).await });
+        let endpoint = tokio::task::spawn_blocking(resolve).await??;
         let Some(signed_for) = signed_for(&endpoint) else { return Ok(None) };
         let place = Arc::new(Place { region: region.to_owned(), endpoint, signed_for });
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());

@@ -27,7 +27,7 @@ pub struct Counters {
     pub puts: u64,
     /// `CopyObject`.
     pub copies: u64,
-    /// `STS`, and public keys.
+    /// STS, and public keys.
     pub sts: u64,
     /// Anything else.
     pub others: u64,
