@@ -178,7 +178,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Errors
     /// As for [`Mirror::turn`].
     pub async fn turn_unsaved(&self, progress: &mut Progress, task: &Task) -> Result<Turn, Error> {
-        // Boxed: a turn is a future within many, and compilers count them.
+        // Boxed, as are the futures within: each would else be a part of the one around it, and an unoptimized build
+        // moves them over a stack that has no room for that.
         match Box::pin(self.turn_once(progress, task)).await {
             Err(error) if error.code() == DAMAGED && self.restore_manifests(progress).await? > 0 => {
                 Box::pin(self.turn_once(progress, task)).await
@@ -193,12 +194,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let before = progress.stored;
         progress.told = false;
         if task.poll {
-            self.poll(progress, task).await?;
-            self.retry_failures(progress, task).await?;
+            Box::pin(self.poll(progress, task)).await?;
+            Box::pin(self.retry_failures(progress, task)).await?;
         }
-        let unfinished = self.sweep(progress, task).await?;
+        let unfinished = Box::pin(self.sweep(progress, task)).await?;
         if !unfinished && !task.stop.is_cancelled() {
-            self.seal(progress, None).await?;
+            Box::pin(self.seal(progress, None)).await?;
         }
         Ok(Turn { stored: progress.stored - before, unfinished })
     }
@@ -223,7 +224,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 ..Range::default()
             };
             let manner = Manner { scope: Scope::Poll, until: None, wary };
-            let walked = self.walk(progress, manner, &mut range, task).await?;
+            let walked = Box::pin(self.walk(progress, manner, &mut range, task)).await?;
             if walked.surprised {
                 debug!(stream = %progress.stream, "The service's clock is not where it was: polling again");
                 continue;

@@ -54,7 +54,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !commit.is_empty() {
             self.commit(progress, &commit).await?;
         }
-        self.mirror_all(progress, wants, task).await
+        Box::pin(self.mirror_all(progress, wants, task)).await
     }
 
     /// What one listed object is to us.

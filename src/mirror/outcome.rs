@@ -119,7 +119,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.meter.wanted(wants.len(), wants.iter().map(|want| want.listed.size).sum());
         let _pending = Pending::of(&progress.stream.source, wants.len());
         let mut rest = Commit::default();
-        let finished = self.fetch_twice(progress, wants, task, &mut rest).await;
+        let finished = Box::pin(self.fetch_twice(progress, wants, task, &mut rest)).await;
         if finished.is_err() {
             // The failures may be the stream's own; that an object was gone is not, and no listing shows it again.
             rest.failed.clear();
@@ -140,9 +140,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         rest: &mut Commit,
     ) -> Result<bool, Error> {
         let (mut again, mut refused) = (Vec::new(), Vec::new());
-        let mut finished = self.fetch_all(progress, wants, task, rest, &mut again).await?;
+        let mut finished = Box::pin(self.fetch_all(progress, wants, task, rest, &mut again)).await?;
         if finished && !again.is_empty() {
-            finished = self.fetch_all(progress, again, task, rest, &mut refused).await?;
+            finished = Box::pin(self.fetch_all(progress, again, task, rest, &mut refused)).await?;
         }
         let now = self.service.now();
         rest.failed.extend(refused.iter().map(|want| failure_of(want, &occupied(want), now)));
@@ -169,22 +169,22 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     None => break,
                 },
                 () = sleep_until(group.due), if !group.got.is_empty() => {
-                    flow.beside(self.store(progress, &mut group, again)).await?;
+                    flow.beside(Box::pin(self.store(progress, &mut group, again))).await?;
                     continue;
                 }
             };
             progress.checkpoint.gets += gets;
             let fetch = self.as_known(progress, &want, fetch).await;
             if let Some(error) = self.take(progress, want, fetch, &mut group, rest) {
-                self.store(progress, &mut group, again).await?;
+                Box::pin(self.store(progress, &mut group, again)).await?;
                 return Err(error);
             }
             if group.is_full() {
-                flow.beside(self.store(progress, &mut group, again)).await?;
+                flow.beside(Box::pin(self.store(progress, &mut group, again))).await?;
             }
         }
         // When it was told to stop: what is fetched is kept; what is under way is abandoned and found again.
-        self.store(progress, &mut group, again).await?;
+        Box::pin(self.store(progress, &mut group, again)).await?;
         Ok(flow.is_finished())
     }
 

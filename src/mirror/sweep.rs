@@ -34,15 +34,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             while let Some(mut range) = next_range(progress) {
                 let scope = progress.checkpoint.sweep.as_ref().map_or(Scope::Full, |sweep| sweep.scope);
                 let manner = Manner { scope, until: Some(task.until), wary: false };
-                if !self.walk(progress, manner, &mut range, task).await?.finished {
+                if !Box::pin(self.walk(progress, manner, &mut range, task)).await?.finished {
                     let reached = range.after.as_deref().and_then(Day::of);
-                    self.seal(progress, reached).await?;
+                    Box::pin(self.seal(progress, reached)).await?;
                     return Ok(true);
                 }
                 if let Some(sweep) = progress.checkpoint.sweep.as_mut() {
                     sweep.ranges.remove(0);
                 }
-                self.seal(progress, None).await?;
+                Box::pin(self.seal(progress, None)).await?;
             }
             self.end_sweep(progress).await?;
             if tokio::time::Instant::now() >= task.until {

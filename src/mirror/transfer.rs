@@ -82,7 +82,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let key = want.listed.key.clone();
         let request = FetchRequest { if_match: exact.then(|| want.listed.etag.clone()), key };
         let Fetched { size, etag, modified, metadata, checksummed, etag_is_md5, body, .. } =
-            self.permits.source.timed(self.source.fetch(&request)).await?;
+            self.permits.source.timed(Box::pin(self.source.fetch(&request))).await?;
         let listed = Listed { key: request.key, size, etag, modified, archived: None };
         if exact && (listed.size != want.listed.size || listed.etag != want.listed.etag) {
             let why = format!(

@@ -87,7 +87,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             first = false;
             let Pages { listed, end, .. } = pages;
             let upto = if end { range.until.clone().or_else(|| after_prefix(&range.prefix)) } else { None };
-            let mirrored = self.page(progress, &mut records, &listed, end, upto.as_deref(), task);
+            let mirrored = Box::pin(self.page(progress, &mut records, &listed, end, upto.as_deref(), task));
             if !ahead.beside(mirrored).await? {
                 return Ok(walked);
             }
