@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fakeaws::{Cadence, Kind, ObjectSpec, Op, Trail, policies};
+use fakeaws::{Cadence, Fault, Kind, ObjectSpec, Op, Trail, policies};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -205,12 +205,11 @@ async fn what_the_source_no_longer_has_stays_alarmed_until_somebody_restores_it(
 
 #[tokio::test]
 async fn what_cannot_be_fetched_now_stays_alarmed_says_why_and_is_tried_again() {
-    // Who may not list everything is told nothing about what is gone.
     let host = Host::new().await;
     let whole = host.tree();
     let key = host.keys("CloudTrail")[2].clone();
-    let object = host.shared.world.object(BUCKET, &key).unwrap();
-    assert!(host.shared.world.delete_object(BUCKET, &key));
+    let faults = host.shared.world.faults();
+    let denied = faults.inject(Fault::AccessDenied).on(Op::GetObject).key(&key).always();
     fs::remove_file(host.path(&key)).unwrap();
     let out = host.run(&["scrub", "--quiet"], 1).await;
     assert!(out.contains("AccessDenied") && out.contains("is tried again"), "{out}");
@@ -219,11 +218,29 @@ async fn what_cannot_be_fetched_now_stays_alarmed_says_why_and_is_tried_again() 
         (&status["quarantine"][0]["code"], &status["quarantine"][0]["key"]),
         (&"LostCopy".into(), &key.clone().into())
     );
+    faults.remove(denied);
+    host.run(&["retry"], 0).await;
+    host.run(&["sync", "--quiet"], 0).await;
+    assert!(host.tree() == whole);
+    assert_eq!(host.alarmed().await, []);
+}
+
+#[tokio::test]
+async fn who_may_list_a_prefix_only_is_told_what_is_gone_there_too() {
+    // S3 denies them what is missing, as it denies what they may not read.
+    let host = Host::new().await;
+    let whole = host.tree();
+    let key = host.keys("CloudTrail")[2].clone();
+    let object = host.shared.world.object(BUCKET, &key).unwrap();
+    assert!(host.shared.world.delete_object(BUCKET, &key));
+    fs::remove_file(host.path(&key)).unwrap();
+    let out = host.run(&["scrub", "--quiet"], 1).await;
+    assert!(out.contains("no longer at the source") && out.contains("restore it from a backup"), "{out}");
+    assert!(host.alarmed().await.contains(&("lost".into(), key.clone())));
     let object =
         ObjectSpec { body: object.body.clone(), metadata: object.metadata.clone(), ..ObjectSpec::log(Vec::new()) };
     host.shared.world.put_object(BUCKET, &key, object);
-    host.run(&["retry"], 0).await;
-    host.run(&["sync", "--quiet"], 0).await;
+    host.run(&["scrub", "--quiet"], 1).await;
     assert!(host.tree() == whole);
     assert_eq!(host.alarmed().await, []);
 }
