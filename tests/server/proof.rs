@@ -7,7 +7,8 @@ use crate::account::{B, BUCKET, REGION, Shared};
 use crate::daemon::{Daemon, OFTEN, empty_log};
 use crate::program::Program;
 
-/// An account with two days of logs and digests, of which one log was altered before it was mirrored.
+/// An account with three days of logs and digests, of which one log of yesterday's noon was altered before it was
+/// mirrored: the day before is whole, and no digest of it names the altered one.
 struct Host {
     program: Program,
     altered: String,
@@ -26,7 +27,7 @@ impl Host {
             home_region: REGION.into(),
             kinds: vec![Kind::Management],
             digests: true,
-            since: now - SignedDuration::from_hours(60),
+            since: now - SignedDuration::from_hours(84),
             cadences: vec![Cadence::default()],
             ..Trail::default()
         };
@@ -34,8 +35,8 @@ impl Host {
         let policy = policies::assume_role_and_list_public_keys(&shared.role);
         assert!(shared.world.set_user_policy(&format!("arn:aws:iam::{B}:user/mirror"), policy));
         let logs = shared.world.keys(BUCKET, &format!("AWSLogs/{B}/CloudTrail/{REGION}/"));
-        let yesterday = day(now - SignedDuration::from_hours(24)).replace('-', "/");
-        let altered = logs.into_iter().find(|key| key.contains(&yesterday)).expect("a log of yesterday");
+        let noon = format!("_{}T12", day(now - SignedDuration::from_hours(24)).replace('-', ""));
+        let altered = logs.into_iter().find(|key| key.contains(&noon)).expect("a log of yesterday");
         shared.world.put_object(BUCKET, &altered, ObjectSpec::log(empty_log()));
         Self { program: Program::new(&shared, "", OFTEN), altered, _shared: shared }
     }
