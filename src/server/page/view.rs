@@ -203,7 +203,7 @@ pub fn row(account: &status::Account, rate: Option<f64>, at: Timestamp) -> Row {
     let name = title(account);
     Row {
         key: name.clone(),
-        link: if account.streams.is_empty() { String::new() } else { format!("/account/{name}") },
+        link: if account.account.is_empty() { String::new() } else { format!("/account/{name}") },
         name,
         class: class(progress.condition),
         shape: shape(progress.condition),

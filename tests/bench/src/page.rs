@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -91,7 +92,9 @@ impl Daemon {
     fn start(dir: &Path) -> Result<Self> {
         let config = dir.join("trailsync.toml");
         let at = |name: &str| dir.join(name).display().to_string();
-        std::fs::write(dir.join("key"), "AKIAEXAMPLEEXAMPLE00\n")?;
+        let key = dir.join("key");
+        std::fs::write(&key, "AKIAEXAMPLEEXAMPLE00\n")?;
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
         // Nobody listens at the source's endpoint: only the page works.
         std::fs::write(
             &config,
