@@ -38,9 +38,10 @@ demo-live: build
 build: tools
 	$(CARGO) build --locked --workspace --bins
 
-# The crash tests come before the others, which leave the binaries without crash points behind.
+# The crash tests come before the others, which leave the binaries without crash points behind. All of the workspace is
+# named each time: another choice of packages would have its dependencies built once more.
 test: build witness judges
-	$(CARGO) test --locked --no-fail-fast --features failpoints --test kill --test kill_archive --test proof_program --test scrub
+	$(CARGO) test --locked --no-fail-fast --workspace --features trailsync/failpoints --test kill --test kill_archive --test proof_program --test scrub
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --no-fail-fast --workspace --lib --bins --tests
 
