@@ -753,8 +753,14 @@ fn corrupt(stream: &Stream, what: &str) -> Error {
     Error::of(Class::Fatal, report.mend("the database is damaged: restore a backup, or run `trailsync rebuild`"))
 }
 
-/// A database error: a full disk lets the stream rest, anything else must stop the program.
+/// A database error: a full disk lets the stream rest, a disk that does not answer is waited for, anything else must stop
+/// the program.
 fn failed(operation: &'static str, subject: &str, error: &sqlx::Error) -> Error {
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        // The writer still waits for its disk; nothing of this was begun.
+        let report = Report::new(operation, subject, error).code("StateBusy");
+        return Error::of(Class::Transient, report.mend("the state directory's disk hardly answers: look at its load"));
+    }
     let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
     let primary = code.parse::<u32>().unwrap_or(0) & 0xff;
     let report = Report::new(operation, subject, error).code(format!("SQLITE_{primary}"));
@@ -768,6 +774,14 @@ fn failed(operation: &'static str, subject: &str, error: &sqlx::Error) -> Error 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_stalls_ends_no_daemon() {
+        let error = failed("commit", "a stream", &sqlx::Error::PoolTimedOut);
+        assert_eq!(error.class(), Class::Transient);
+        assert!(error.to_string().contains("hardly answers"), "{error}");
+        assert_eq!(failed("commit", "a stream", &sqlx::Error::PoolClosed).class(), Class::Fatal);
+    }
 
     #[tokio::test]
     async fn after_sqlite_ended_a_transaction_by_itself_the_next_one_begins_clean() {
